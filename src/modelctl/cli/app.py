@@ -1,0 +1,91 @@
+"""The app: every command by its name, and the one place where errors become exit codes."""
+
+import os
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from modelctl import __version__
+from modelctl.cli import output as show
+from modelctl.errors import ModelctlError
+
+# A usage error of the command line parser; Typer exports one of its subclasses, not the class itself.
+_ParserError: type[Exception] = typer.BadParameter.__mro__[2]
+
+# Commands whose `--json` is one object a line, ended by `done` or `error`.
+LINE_COMMANDS = {"pull", "rm", "migrate", "import", "export", "verify", "prune", "serve", "demo", "install", "remove"}
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="modelctl",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="The model manager for vLLM: pull, keep, check and serve models in the project that uses them.",
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        show.Output().line(f"modelctl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Hold the options that stand before a command."""
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with its exit code."""
+    argv = sys.argv[1:]
+    try:
+        code = app(args=argv, prog_name="modelctl", standalone_mode=False) or 0
+    except ModelctlError as error:
+        code = _tell(error, argv)
+    except _ParserError as exc:
+        code = _tell(_usage_error(exc), argv)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # `modelctl list | head -1`: the reader has what it wanted. The signal itself stays ignored, since a closed
+        # network connection raises it too.
+        os._exit(0)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code == INTERRUPTED:
+        # Threads may hang in a system call; what they hold on disk is understood by the next command.
+        os._exit(code)
+    sys.exit(code)
+
+
+def _usage_error(exc: Exception) -> ModelctlError:
+    from modelctl.errors import UsageError
+
+    message = exc.format_message() if hasattr(exc, "format_message") else str(exc)
+    context = getattr(exc, "ctx", None)
+    command = context.command_path if context else "modelctl"
+    return UsageError(message.rstrip(".").replace("'", "`"), hint=f"see `{command} --help`")
+
+
+def _tell(error: ModelctlError, argv: list[str]) -> int:
+    """Show an error where its reader looks: on stderr, and as JSON on stdout where that was asked for."""
+    words = argv[: argv.index("--")] if "--" in argv else argv
+    out = show.Output()
+    if "--json" in words:
+        value = show.error_object(error)
+        if LINE_COMMANDS.intersection(words[:2]) and "--dry-run" not in words:
+            out.event("error", error=value)
+        else:
+            out.object({"error": value})
+    else:
+        out.say(f"error: {error.message}")
+        if error.hint:
+            out.say(f"hint: {error.hint}")
+    return error.exit_code

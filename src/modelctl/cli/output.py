@@ -1,0 +1,159 @@
+"""stdout is data, stderr is talk: tables, JSON, questions."""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal, TextIO
+
+from modelctl.errors import DeclinedError, ModelctlError, UsageError
+from modelctl.progress import Progress
+
+SCHEMA = 1
+Json = Mapping[str, Any]
+
+
+class Output:
+    """Where one command shows what it found and says what it does.
+
+    `json` turns results into documented objects (`object`) or lines (`event`); `quiet` into ids, one a line.
+    """
+
+    def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
+        self.json = json
+        self.quiet = quiet
+
+    def object(self, value: Json) -> None:
+        """Print the one object of a `--json` command."""
+        self.line(json.dumps({"schema": SCHEMA, **value}, default=_plain, indent=2))
+
+    def event(self, event: str, /, **keys: Any) -> None:  # noqa: ANN401 - JSON values
+        """Print one line of a `--json` command that takes long."""
+        self.line(json.dumps({"schema": SCHEMA, "event": event, **keys}, default=_plain))
+
+    def line(self, text: str = "") -> None:
+        """Print one line of data."""
+        sys.stdout.write(f"{_encodable(text, sys.stdout)}\n")
+        sys.stdout.flush()
+
+    def say(self, text: str) -> None:
+        """Say one line to the person who watches."""
+        sys.stderr.write(f"{_encodable(text, sys.stderr)}\n")
+        sys.stderr.flush()
+
+    def table(self, columns: Sequence["Column"], rows: Iterable[Sequence[str]]) -> None:
+        """Print a borderless table under uppercase headers."""
+        for line in table_lines(columns, rows):
+            self.line(line)
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Ask before something is destroyed; `yes` is `--yes`.
+
+        Without a terminal there is nobody to ask: `UsageError`. The answer no: `DeclinedError`.
+        """
+        if yes:
+            return
+        if self.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UsageError("there is no terminal to ask for confirmation", hint="add `--yes` to go on without asking")
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
+        if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+            raise DeclinedError("nothing was done", hint="answer `y` to go on, or add `--yes`")
+
+    def progress(self) -> Progress:
+        """The listener for long work: JSON lines, a live display on a terminal, else plain lines."""
+        from modelctl.cli import progress
+
+        if self.json:
+            return progress.JsonLines(self)
+        if sys.stderr.isatty() and not self.quiet:
+            return progress.Display()
+        return progress.PlainLines(self)
+
+
+class Column:
+    """A table column: its header, and the side that its cells keep to."""
+
+    __slots__ = ("align", "header")
+
+    def __init__(self, header: str, align: Literal["left", "right"] = "left") -> None:
+        self.header = header
+        self.align = align
+
+
+def table_lines(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a table: two spaces between columns, none at the end of a line."""
+    cells = [[column.header for column in columns], *([*row] for row in rows)]
+    widths = [max(len(row[at]) for row in cells) for at in range(len(columns))]
+
+    def line(row: Sequence[str]) -> str:
+        parts = (
+            text.rjust(width) if column.align == "right" else text.ljust(width)
+            for text, width, column in zip(row, widths, columns, strict=True)
+        )
+        return "  ".join(parts).rstrip()
+
+    return [line(row) for row in cells]
+
+
+def size(count: int | None) -> str:
+    """Bytes in decimal units, as disks and the Hub count: `90.9 MB`."""
+    if count is None:
+        return "-"
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 999.95 or unit == "TB":
+            return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError
+
+
+def count(number: int | None) -> str:
+    """A number of parameters or tokens in short: `22.7M`."""
+    if number is None:
+        return "-"
+    value = float(number)
+    for unit in ("", "K", "M", "B", "T"):
+        if value < 999.95 or unit == "T":
+            return f"{number}" if unit == "" else f"{value:.1f}{unit}"
+        value /= 1000
+    raise AssertionError
+
+
+def age(moment: datetime | None, *, now: datetime | None = None) -> str:
+    """How long ago: `3 days ago`."""
+    if moment is None:
+        return "-"
+    seconds = int(((now or datetime.now(UTC)) - moment).total_seconds())
+    for unit, length in (("year", 31_536_000), ("month", 2_592_000), ("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            number = seconds // length
+            return f"{number} {unit}{'s' if number > 1 else ''} ago"
+    return "just now"
+
+
+def plural(number: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number:,} {noun[:-1]}ies" if noun.endswith("y") else f"{number:,} {noun}s"
+
+
+def error_object(error: ModelctlError) -> dict[str, Any]:
+    """The `error` object of `--json`."""
+    return {"kind": error.kind, "message": error.message, "hint": error.hint, **error.details}
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _encodable(text: str, stream: TextIO) -> str:
+    """File names may be no valid Unicode, and a terminal may know ASCII only: never a traceback for that."""
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)

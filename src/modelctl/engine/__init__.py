@@ -1,0 +1,1 @@
+"""vLLM: finding it, installing it, starting it, watching it."""

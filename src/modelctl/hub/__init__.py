@@ -1,0 +1,1 @@
+"""The remote side: a Hugging Face Hub."""

@@ -1,0 +1,213 @@
+"""Which models directory and why, what the environment says, and what a child process is given.
+
+The only module that reads the environment.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from modelctl.errors import UsageError
+
+DEFAULT_ENDPOINT = "https://huggingface.co"
+_TRUE = {"1", "ON", "YES", "TRUE"}
+
+# Variables that would send a child to another cache, another hub, or give it what it has no need of.
+_DROPPED_FOR_CHILDREN = (
+    "HUGGINGFACE_HUB_CACHE",
+    "TRANSFORMERS_CACHE",
+    "PYTORCH_TRANSFORMERS_CACHE",
+    "VLLM_USE_MODELSCOPE",
+)
+_TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+
+
+@dataclass(frozen=True)
+class Project:
+    """Where models are written and read.
+
+    `folder` holds `.env` and `modelctl.toml`; `user_cache` is the hub folder of the user's own cache.
+    """
+
+    models_dir: Path
+    reason: str
+    folder: Path
+    user_cache: Path
+    environ: Mapping[str, str] = field(repr=False)
+
+    @property
+    def hub(self) -> Path:
+        """The project's hub folder: the standard cache layout lies below it."""
+        return self.models_dir / "hub"
+
+    @property
+    def cache(self) -> Path | None:
+        """The user cache's hub folder; `None` where it is the project's own."""
+        return None if self.is_one_store else self.user_cache
+
+    @property
+    def is_one_store(self) -> bool:
+        """Whether project and user cache are one folder, as `HF_HOME=./models` makes them."""
+        return _same_folder(self.hub, self.user_cache)
+
+    @property
+    def env_file(self) -> Path:
+        """The project's `.env`, where the default model stands."""
+        return self.folder / ".env"
+
+
+def locate(
+    models_dir: Path | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> Project:
+    """Find the models directory: the flag, `MODELCTL_MODELS_DIR`, `MODELS_DIR`, the nearest `models/`, `./models`."""
+    environ = dict(os.environ if environ is None else environ)  # noqa: TID251 - this is the one place
+    cwd = Path.cwd() if cwd is None else cwd
+    named = [("--models-dir", str(models_dir) if models_dir is not None else "")]
+    named += [(name, environ.get(name, "")) for name in ("MODELCTL_MODELS_DIR", "MODELS_DIR")]
+    for source, value in named:
+        if value:
+            found = cwd / Path(value).expanduser()
+            return Project(found, f"named by `{source}`", _top_level(cwd) or cwd, _user_cache(environ), environ)
+    if models_dir is not None:
+        raise UsageError("`--models-dir` is empty", hint="name the folder that contains `hub/`")
+    home = Path(environ["HOME"]) if environ.get("HOME") else None
+    for folder in _ancestors(cwd, home=home):
+        candidate = folder / "models"
+        if (candidate / "hub").is_dir() or (candidate / ".gitkeep").is_file():
+            where = "the working directory" if folder == cwd else f"`{folder}`, the nearest folder that has one"
+            return Project(candidate, f"`models/` in {where}", folder, _user_cache(environ), environ)
+    reason = "`./models`, since no folder above has a `models/` yet"
+    return Project(cwd / "models", reason, cwd, _user_cache(environ), environ)
+
+
+def endpoint(project: Project) -> str:
+    """The Hub's address, without a slash at its end."""
+    return (project.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
+
+
+def is_offline(project: Project) -> bool:
+    """Whether the user forbade the network (`HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE`)."""
+    return any(project.environ.get(name, "").upper() in _TRUE for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
+
+
+def token_file(project: Project) -> Path:
+    """Where the user's own token file is, whether it exists or not."""
+    named = project.environ.get("HF_TOKEN_PATH")
+    return Path(named).expanduser() if named else _hf_home(project.environ) / "token"
+
+
+def vllm_python(project: Project) -> Path | None:
+    """The interpreter whose vLLM the user wants (`MODELCTL_VLLM_PYTHON`)."""
+    named = project.environ.get("MODELCTL_VLLM_PYTHON")
+    return Path(named).expanduser() if named else None
+
+
+def child_environment(project: Project, *, offline: bool) -> dict[str, str]:
+    """The environment of a vLLM that serves from the project's store.
+
+    Hub caches point at the project; the token stays the user's own file, and an offline child gets none; what tools
+    keep beside models (remote code, Xet, assets, compiled kernels) lies in the user's own cache, shared by projects.
+    """
+    import platformdirs
+
+    environ = {name: value for name, value in project.environ.items() if name not in _DROPPED_FOR_CHILDREN}
+    own = Path(platformdirs.user_cache_dir("modelctl"))
+    environ |= {"HF_HOME": str(project.models_dir.absolute()), "HF_HUB_CACHE": str(project.hub.absolute())}
+    for name, folder in (
+        ("HF_MODULES_CACHE", own / "modules"),
+        ("HF_XET_CACHE", own / "xet"),
+        ("HF_ASSETS_CACHE", own / "assets"),
+        ("TRITON_CACHE_DIR", own / "triton"),
+        ("TORCHINDUCTOR_CACHE_DIR", own / "torchinductor"),
+    ):
+        environ.setdefault(name, str(folder))
+    if offline:
+        environ["HF_HUB_OFFLINE"] = "1"
+        for name in (*_TOKEN_VARIABLES, "HF_TOKEN_PATH"):
+            environ.pop(name, None)
+        # Not an empty value: huggingface_hub would then read $HF_HOME/token, which is the project's.
+        environ["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"  # noqa: S105 - a switch, not a token
+    else:
+        environ.setdefault("HF_TOKEN_PATH", str(token_file(project)))
+    return environ
+
+
+def default_model(project: Project) -> tuple[str, str] | None:
+    """The default model as written, and where it stands: `MODELCTL_MODEL` in the environment, else in `.env`."""
+    if value := project.environ.get("MODELCTL_MODEL", "").strip():
+        return value, "the environment"
+    try:
+        text = project.env_file.read_text(encoding="utf-8", errors="surrogateescape")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    values = [match["value"] for match in _MODEL_LINE.finditer(text)]
+    value = _unquoted(values[-1]) if values else ""
+    return (value, str(project.env_file)) if value else None
+
+
+_MODEL_LINE = re.compile(r"^[ \t]*(?:export[ \t]+)?MODELCTL_MODEL[ \t]*=[ \t]*(?P<value>[^\r\n]*)", re.MULTILINE)
+
+
+def with_default_model(text: str, model: str) -> str:
+    """The content of `.env` with `MODELCTL_MODEL=model`, every other line as it was.
+
+    The last line that sets it is the one that counts and is rewritten; earlier ones are left alone.
+    """
+    line = f"MODELCTL_MODEL={model}"
+    matches = list(_MODEL_LINE.finditer(text))
+    if not matches:
+        newline = "\r\n" if "\r\n" in text else "\n"
+        gap = "" if not text or text.endswith("\n") else newline
+        return f"{text}{gap}{line}{newline}"
+    last = matches[-1]
+    prefix = "export " if last[0].lstrip().startswith("export") else ""
+    return f"{text[: last.start()]}{prefix}{line}{text[last.end() :]}"
+
+
+def _unquoted(value: str) -> str:
+    value = value.strip()
+    if len(value) >= 2 and value[0] in "\"'" and value[0] in value[1:]:
+        return value[1 : value.index(value[0], 1)]
+    return value.split(" #", 1)[0].strip()
+
+
+def _hf_home(environ: Mapping[str, str]) -> Path:
+    if named := environ.get("HF_HOME"):
+        return Path(named).expanduser()
+    cache = environ.get("XDG_CACHE_HOME")
+    return (Path(cache).expanduser() if cache else Path("~/.cache").expanduser()) / "huggingface"
+
+
+def _user_cache(environ: Mapping[str, str]) -> Path:
+    if named := environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE"):
+        return Path(named).expanduser()
+    return _hf_home(environ) / "hub"
+
+
+def _same_folder(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return one.absolute() == other.absolute()
+
+
+def _ancestors(cwd: Path, *, home: Path | None) -> list[Path]:
+    """The working directory and what is above it, up to the git top level, the home folder or a file-system border."""
+    folders = []
+    device = cwd.stat().st_dev
+    for folder in (cwd, *cwd.parents):
+        if folder.stat().st_dev != device:
+            break
+        folders.append(folder)
+        if (folder / ".git").exists() or folder == home:
+            break
+    return folders
+
+
+def _top_level(cwd: Path) -> Path | None:
+    return next((folder for folder in (cwd, *cwd.parents) if (folder / ".git").exists()), None)

@@ -1,0 +1,1 @@
+"""The Hub's protocol, served from a store."""

@@ -1,0 +1,1 @@
+"""A hub folder on disk; knows nothing of network or engine."""

@@ -1,0 +1,157 @@
+"""The primitives that write into a store: publish, set aside, make durable.
+
+Everything is built under a temporary name on the same file system and published by one rename.
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from modelctl.errors import ModelctlError, NoRoomError, NotAllowedError
+from modelctl.store import layout
+
+_NO_ROOM = {28, 122}  # ENOSPC, EDQUOT
+_NOT_ALLOWED = {1, 13, 30}  # EPERM, EACCES, EROFS
+
+
+def translated(exc: OSError, *, doing: str) -> ModelctlError:
+    """The failure of a write as the user meets it."""
+    path = f" `{exc.filename}`" if exc.filename else ""
+    what = f"cannot {doing}{path}: {exc.strerror or exc}"
+    if exc.errno in _NO_ROOM:
+        return NoRoomError(what, hint="free some space, then run the same command again: nothing that arrived is lost")
+    if exc.errno in _NOT_ALLOWED:
+        hint = "see who owns it with `modelctl status`"
+        if exc.filename:
+            hint = f"`sudo chown -R $(id -u):$(id -g) {exc.filename}` makes it yours, if it should be"
+        return NotAllowedError(what, hint=hint)
+    return ModelctlError(what, hint="look at the path with `ls -ld`, then run the same command again")
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and what is above it; a file in its place is the user's to decide on."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as exc:
+        in_the_way = next(path for path in (folder, *folder.parents) if path.exists() and not path.is_dir())
+        raise ModelctlError(
+            f"`{in_the_way}` is a file where a folder should be",
+            hint="move it away, or name another folder with `--models-dir`",
+        ) from exc
+    except OSError as exc:
+        raise translated(exc, doing="create") from exc
+
+
+def make_hub(hub: Path) -> None:
+    """Create a hub folder with its cache tag, which tells backup tools what it is."""
+    make_folder(hub)
+    tag = hub / layout.CACHE_TAG
+    if not tag.exists():
+        write_file(tag, layout.CACHE_TAG_TEXT)
+
+
+def write_file(path: Path, text: str, *, mode: int | None = None) -> None:
+    """Replace a small file: temporary name, content, fsync, rename, fsync of the folder.
+
+    Keeps the mode of the file that it replaces; a new one gets `mode`, else what the umask leaves.
+    """
+    try:
+        make_folder(path.parent)
+        if mode is None:
+            with contextlib.suppress(FileNotFoundError):
+                mode = stat.S_IMODE(path.stat().st_mode)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+                if mode is not None:
+                    os.fchmod(file.fileno(), mode)
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+    except OSError as exc:
+        raise translated(exc, doing="write") from exc
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def publish_entry(paths: layout.RepoPaths, commit: str, name: str, digest: str) -> None:
+    """Let a snapshot show a file whose blob is there. An entry that leads elsewhere is replaced by one rename."""
+    entry, target = paths.entry(commit, name), layout.link_target(name, digest)
+    try:
+        make_folder(entry.parent)
+        if entry.is_symlink() and str(entry.readlink()) == target:
+            return
+        temporary = entry.with_name(f".{secrets.token_hex(4)}.tmp")
+        temporary.symlink_to(target)
+        temporary.replace(entry)
+    except OSError as exc:
+        raise translated(exc, doing="write") from exc
+
+
+def set_aside(hub: Path, path: Path) -> Path:
+    """Take a file or folder out of sight by one rename; `free` then frees it, now or at the next prune."""
+    folder = layout.trash(hub)
+    try:
+        make_folder(folder)
+        target = folder / f"{path.name}.{secrets.token_hex(4)}"
+        path.rename(target)
+    except OSError as exc:
+        raise translated(exc, doing="remove") from exc
+    return target
+
+
+def free(paths: Iterable[Path]) -> int:
+    """Delete what was set aside, links never followed, and return the bytes that the disk got back.
+
+    Counted are regular files at their last link, by what the disk spent on them. The trash folder goes with its last
+    entry.
+    """
+    freed = 0
+    for path in paths:
+        freed += _allocated(path)
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as exc:
+            raise translated(exc, doing="delete") from exc
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()
+    return freed
+
+
+def _allocated(path: Path) -> int:
+    """Bytes that deleting a tree gives back. Hard links inside the tree count once, with the last of them."""
+    links: dict[tuple[int, int], tuple[int, int, int]] = {}
+    folders = [path]
+    while folders:
+        current = folders.pop()
+        try:
+            status = current.lstat()
+            if stat.S_ISDIR(status.st_mode):
+                folders += [Path(entry.path) for entry in os.scandir(current)]
+                continue
+        except OSError:
+            continue
+        key = status.st_dev, status.st_ino
+        seen = links.get(key, (0, 0, 0))[0]
+        links[key] = (seen + 1, status.st_nlink, status.st_blocks * 512)
+    return sum(size for seen, count, size in links.values() if seen >= count)

@@ -1,0 +1,91 @@
+"""One writer of modelctl a model: a lock that says by whom it is held."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from modelctl import process
+from modelctl.errors import BusyError
+from modelctl.store import changes, layout
+
+_POLL = 0.1
+
+
+@contextlib.contextmanager
+def held(
+    paths: layout.RepoPaths,
+    command: str,
+    *,
+    wait: Callable[[process.Owner | None], None] | None = None,
+) -> Iterator[None]:
+    """Hold the model's lock for `command`.
+
+    Where another process holds it: `BusyError` that names it, or, with `wait`, call that once and wait for it.
+    """
+    descriptor = _acquire(paths, wait=wait)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(process.to_json(process.this_process(command))).encode(), 0)
+        yield
+    finally:
+        # Emptied, not removed: a process that waits on this very file would otherwise hold a lock that nobody sees.
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+        os.close(descriptor)
+
+
+def holder(paths: layout.RepoPaths) -> process.Owner | None:
+    """Who holds the model's lock now, as far as its record tells and that process lives."""
+    try:
+        owner = process.from_json(json.loads(paths.lock.read_bytes() or b"null"))
+    except (OSError, ValueError):
+        return None
+    return owner if owner and process.is_alive(owner) else None
+
+
+def _acquire(paths: layout.RepoPaths, *, wait: Callable[[process.Owner | None], None] | None) -> int:
+    told = False
+    while True:
+        descriptor = _open(paths.lock)
+        try:
+            # On some network file systems flock succeeds for everybody: the record is asked too.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            other = holder(paths)
+            if (other is None or other.pid == os.getpid()) and _is_current(descriptor, paths.lock):
+                return descriptor
+        except OSError as exc:
+            if exc.errno not in {errno.EAGAIN, errno.EACCES}:
+                os.close(descriptor)
+                raise changes.translated(exc, doing="lock") from exc
+        os.close(descriptor)
+        owner = holder(paths)
+        if wait is None:
+            raise BusyError(
+                f"`{paths.id}` is in use by {owner or 'another process'}",
+                hint="wait for it to end, then run the same command again",
+            )
+        if not told:
+            wait(owner)
+            told = True
+        time.sleep(_POLL)
+
+
+def _open(path: Path) -> int:
+    changes.make_folder(path.parent)
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as exc:
+        raise changes.translated(exc, doing="lock") from exc
+
+
+def _is_current(descriptor: int, path: Path) -> bool:
+    """Whether the locked file still is the one with the name: `rm` may have taken it away in between."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

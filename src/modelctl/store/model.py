@@ -1,0 +1,96 @@
+"""What lies in a store, as frozen values."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+Location = Literal["project", "cache"]
+State = Literal["ready", "partial", "broken"]
+Format = Literal["safetensors", "gguf", "pickle"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong with a model, and the command that mends it."""
+
+    kind: str
+    message: str
+    fix: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One entry of a snapshot.
+
+    `blob` is the file with the content, as the link chain ends (the entry itself where there are no links);
+    `None` with `size` `None` where the entry leads nowhere or out of the store.
+    """
+
+    name: str
+    path: Path
+    blob: Path | None
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One commit of a model: its snapshot folder, the refs that name it, its files."""
+
+    commit: str
+    path: Path
+    refs: tuple[str, ...]
+    files: tuple[StoredFile, ...]
+    size: int
+    modified: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What config.json and the weights' headers say of a model; `None` is unknown."""
+
+    format: Format | None = None
+    task: str | None = None
+    architecture: str | None = None
+    parameters: int | None = None
+    dtype: str | None = None
+    quantization: str | None = None
+    context_length: int | None = None
+    license: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One repository folder of a hub folder, in whatever condition.
+
+    Sizes in bytes: `size` is what the blobs hold, `allocated` what the disk spends on them; `done` of `total` bytes of
+    the selected files are there (`total` `None`: no listing tells).
+    """
+
+    id: str
+    location: Location
+    path: Path
+    state: State
+    servable: bool | None
+    size: int
+    allocated: int
+    done: int
+    total: int | None
+    revisions: tuple[Revision, ...]
+    modified: datetime | None
+    used: datetime | None
+    facts: Facts
+    problems: tuple[Problem, ...]
+    other_copies: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A pull that runs, or was interrupted, as the disk tells it. `rate` is bytes a second since it began."""
+
+    id: str
+    commit: str
+    done: int
+    total: int
+    rate: float | None
+    active: bool
