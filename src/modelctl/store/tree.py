@@ -29,8 +29,8 @@ class TreeFile:
 def read(paths: RepoPaths, commit: str) -> dict[str, TreeFile] | None:
     """The files of a commit by name, `None` where no listing is there or it cannot be trusted."""
     try:
-        with paths.tree(commit).open("rb") as file:
-            document = json.loads(file.read(MAX_BYTES))
+        with paths.tree(commit).open("rb") as stream:
+            document = json.loads(stream.read(MAX_BYTES))
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(document, dict) or document.get("format_version") != _FORMAT_VERSION:
