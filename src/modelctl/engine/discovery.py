@@ -1,0 +1,207 @@
+"""Which interpreter has vLLM, its version and its device, without importing it."""
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, get_args
+
+from modelctl import project as projects
+from modelctl.errors import ModelctlError, NoRoomError, NotAllowedError, NotFoundError
+from modelctl.project import Project
+
+Device = Literal["cuda", "rocm", "cpu", "tpu", "xpu"]
+
+_PROBE = Path(__file__).with_name("probe.py")
+# The probe takes 0.2 s; the rest is for a cold disk.
+_PATIENCE = 30.0
+_INSTALL = "`modelctl engine install` puts vLLM into an environment of its own"
+_INSTALL_CPU = "`modelctl engine install --cpu` puts the build for the CPU into an environment of its own"
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A vLLM: the interpreter that has it, and how that was found."""
+
+    python: Path
+    version: str
+    device: Device | None
+    distribution: str
+    how: str
+
+
+def find(project: Project, *, python: Path | None = None) -> Engine | None:
+    """The first vLLM of: `python`, `MODELCTL_VLLM_PYTHON`, our own environment, this one, `vllm` on `PATH`.
+
+    Where one is named, none of the others counts: without a vLLM in it, `NotFoundError`.
+    """
+    if python is not None:
+        return _named(python, "named by `--python`", project)
+    if (variable := projects.vllm_python(project)) is not None:
+        return _named(variable, "named by `MODELCTL_VLLM_PYTHON`", project)
+    for candidate, how in _candidates(project):
+        # A broken environment does not hide the next one; named, it would say what it suffers from.
+        try:
+            engine = probe(candidate, how=how, environ=project.environ)
+        except ModelctlError:
+            continue
+        if engine is not None:
+            return engine
+    return None
+
+
+def required(project: Project, *, python: Path | None = None) -> Engine:
+    """As `find`, with `NotFoundError` where there is no vLLM at all."""
+    engine = find(project, python=python)
+    if engine is None:
+        raise NotFoundError("no vLLM is installed", hint=_INSTALL)
+    return engine
+
+
+def gpu(root: Path = Path("/")) -> Literal["nvidia", "amd"] | None:
+    """Whose GPU the machine has, by what its driver puts under `root`; no tool is asked."""
+    cards = root / "proc/driver/nvidia/gpus"
+    if (cards.is_dir() and any(cards.iterdir())) or (root / "dev/nvidiactl").exists():
+        return "nvidia"
+    # Windows' subsystem: the device is there for a card of any maker, CUDA's library for NVIDIA's.
+    if (root / "dev/dxg").exists() and (root / "usr/lib/wsl/lib/libcuda.so.1").exists():
+        return "nvidia"
+    return "amd" if (root / "dev/kfd").exists() else None
+
+
+def has_gpu(root: Path = Path("/")) -> bool:
+    """Whether the machine has a GPU that a build of vLLM could use."""
+    return gpu(root) is not None
+
+
+def unusable(engine: Engine, *, root: Path = Path("/")) -> ModelctlError | None:
+    """Why this vLLM cannot start on this machine, as far as that can be told before it is tried."""
+    needed = {"cuda": "nvidia", "rocm": "amd"}.get(engine.device or "")
+    if needed is None or gpu(root) == needed:
+        return None
+    maker = {"nvidia": "NVIDIA", "amd": "AMD"}[needed]
+    hint = _INSTALL_CPU
+    if engine.how.startswith("named by"):
+        hint += f"; this one is {engine.how}"
+    return NoRoomError(
+        f"vLLM {engine.version} of `{engine.python}` is built for {maker} GPUs, and this machine shows none", hint=hint
+    )
+
+
+def probe(python: Path, *, how: str, environ: Mapping[str, str]) -> Engine | None:
+    """The vLLM of one interpreter, `None` if it has none; an interpreter that cannot be asked is an error."""
+    try:
+        ran = subprocess.run(
+            [str(python), str(_PROBE)],
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_PATIENCE,
+            check=False,
+        )
+    except FileNotFoundError as exc:
+        raise NotFoundError(f"there is no interpreter `{python}`", hint="name a Python that has vLLM") from exc
+    except PermissionError as exc:
+        raise NotAllowedError(f"`{python}` may not be run", hint=f"see `ls -l {python}`") from exc
+    except subprocess.TimeoutExpired as exc:
+        raise ModelctlError(f"`{python}` does not answer within {_PATIENCE:.0f} s", hint="run it by hand") from exc
+    except OSError as exc:
+        raise NotFoundError(
+            f"`{python}` is no interpreter: {exc.strerror}", hint="name a Python that has vLLM"
+        ) from exc
+    answer = _parsed(ran.stdout)
+    if ran.returncode or answer is False:
+        last = (ran.stderr.strip().splitlines() or [f"exit code {ran.returncode}"])[-1]
+        raise NotFoundError(f"`{python}` does not answer as a Python does: {last}", hint="name a Python that has vLLM")
+    match answer:
+        case {"version": str(version), "distribution": str(distribution), "device": device}:
+            known = device if device in get_args(Device) else None
+            return Engine(python, version, known, distribution, how)
+        case _:
+            return None
+
+
+def environments() -> Path:
+    """The folder of our own environments, and of the record that names the one in use."""
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("modelctl")) / "engine"
+
+
+def record(home: Path) -> dict[str, object]:
+    """What `engine install` wrote last of all: without it, what lies in `home` is no engine."""
+    try:
+        value = json.loads((home / "engine.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def own_python(home: Path) -> Path | None:
+    """The interpreter of our own environment, if one was installed whole."""
+    folder = record(home).get("folder")
+    # One name below `home`: a record that was tampered with leads nowhere else.
+    if not isinstance(folder, str) or folder != Path(folder).name or not folder:
+        return None
+    python = home / folder / "bin" / "python"
+    return python if python.exists() else None
+
+
+def _named(python: Path, how: str, project: Project) -> Engine:
+    path = _interpreter(python, project.environ)
+    engine = probe(path, how=how, environ=project.environ)
+    if engine is None:
+        raise NotFoundError(f"`{path}`, {how}, has no vLLM", hint=_INSTALL)
+    return engine
+
+
+def _interpreter(named: Path, environ: Mapping[str, str]) -> Path:
+    """What the user may mean: an interpreter, the folder of an environment, or a command on `PATH`."""
+    path = named.expanduser()
+    if path.is_dir():
+        return path.absolute() / "bin" / "python"
+    if len(path.parts) == 1 and not path.exists() and (command := shutil.which(path, path=environ.get("PATH"))):
+        return Path(command)
+    # Not resolved: an environment's interpreter is a link out of it.
+    return path.absolute()
+
+
+def _candidates(project: Project) -> Iterator[tuple[Path, str]]:
+    own = own_python(environments())
+    if own is not None:
+        yield own, "installed by `modelctl engine install`"
+    if find_spec("vllm") is not None:
+        yield Path(sys.executable), "in the environment of modelctl"
+    script = shutil.which("vllm", path=project.environ.get("PATH"))
+    if script is not None and (python := _shebang(Path(script), project.environ)) is not None:
+        yield python, f"`vllm` on PATH, {script}"
+
+
+def _shebang(script: Path, environ: Mapping[str, str]) -> Path | None:
+    """The interpreter of a console script, also where its path was too long or had spaces for a first line."""
+    try:
+        with script.open("rb") as file:
+            head = file.read(4096).decode("utf-8", "replace").splitlines()
+        words = shlex.split(head[0].removeprefix("#!")) if head and head[0].startswith("#!") else []
+        if words[:1] == ["/bin/sh"] and head[1:2] and head[1].startswith("'''exec' "):
+            words = shlex.split(head[1])[1:]
+    except (OSError, ValueError):
+        return None
+    if words and Path(words[0]).name == "env":
+        words = [shutil.which(words[-1], path=environ.get("PATH")) or ""]
+    return Path(words[0]) if words and Path(words[0]).name.startswith(("python", "pypy")) else None
+
+
+def _parsed(output: str) -> object:
+    """The probe's line, which is the last one; `False` if there is none. An interpreter may say more at its start."""
+    try:
+        return json.loads(output.strip().splitlines()[-1])
+    except (ValueError, IndexError):
+        return False
