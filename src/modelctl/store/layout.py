@@ -35,15 +35,19 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class RepoPaths:
-    """The paths of one model's repository folder in a hub folder."""
+    """The paths of one model's repository folder in a hub folder.
+
+    `found` is the folder's name on disk where the id does not give it (see `paths_at`).
+    """
 
     hub: Path
     id: str
+    found: str | None = None
 
     @property
     def folder(self) -> Path:
         """`models--ORG--NAME`, the repository folder."""
-        return self.hub / folder_name(self.id)
+        return self.hub / (self.found or folder_name(self.id))
 
     @property
     def blobs(self) -> Path:
@@ -81,7 +85,7 @@ class RepoPaths:
     @property
     def locks(self) -> Path:
         """The folder of this model's locks."""
-        return self.hub / ".locks" / folder_name(self.id)
+        return self.hub / ".locks" / (self.found or folder_name(self.id))
 
     @property
     def lock(self) -> Path:
@@ -135,6 +139,14 @@ def model_id(folder: str) -> str | None:
     """
     rest = folder.removeprefix(MODEL_PREFIX)
     return rest.replace("--", "/") if rest and rest != folder else None
+
+
+def paths_at(folder: Path) -> RepoPaths:
+    """The paths of a repository folder as it lies on disk, also where its name is one that no id gives."""
+    found = model_id(folder.name)
+    if found is None:
+        raise NotFoundError(f"`{folder}` is not a model's folder", hint="such a folder is called `models--ORG--NAME`")
+    return RepoPaths(folder.parent, found, None if is_model_id(found) else folder.name)
 
 
 def trash(hub: Path) -> Path:
