@@ -8,22 +8,35 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 from modelctl import process
 from modelctl.errors import BusyError
-from modelctl.store import changes, layout
+from modelctl.store import changes
 
 _POLL = 0.1
 
 
+class Lockable(Protocol):
+    """What one process at a time may change: a model, or vLLM's environment."""
+
+    @property
+    def id(self) -> str:
+        """Its name for the user."""
+
+    @property
+    def lock(self) -> Path:
+        """The file that is locked."""
+
+
 @contextlib.contextmanager
 def held(
-    paths: layout.RepoPaths,
+    paths: Lockable,
     command: str,
     *,
     wait: Callable[[process.Owner | None], None] | None = None,
-) -> Iterator[None]:
-    """Hold the model's lock for `command`.
+) -> Iterator[int]:
+    """Hold the model's lock for `command`. A child that inherits the descriptor holds it until its own end.
 
     Where another process holds it: `BusyError` that names it, or, with `wait`, call that once and wait for it.
     """
@@ -31,7 +44,7 @@ def held(
     try:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(process.to_json(process.this_process(command))).encode(), 0)
-        yield
+        yield descriptor
     finally:
         # Emptied, not removed: a process that waits on this very file would otherwise hold a lock that nobody sees.
         with contextlib.suppress(OSError):
@@ -39,7 +52,7 @@ def held(
         os.close(descriptor)
 
 
-def holder(paths: layout.RepoPaths) -> process.Owner | None:
+def holder(paths: Lockable) -> process.Owner | None:
     """Who holds the model's lock now, as far as its record tells and that process lives."""
     try:
         owner = process.from_json(json.loads(paths.lock.read_bytes() or b"null"))
@@ -48,7 +61,7 @@ def holder(paths: layout.RepoPaths) -> process.Owner | None:
     return owner if owner and process.is_alive(owner) else None
 
 
-def _acquire(paths: layout.RepoPaths, *, wait: Callable[[process.Owner | None], None] | None) -> int:
+def _acquire(paths: Lockable, *, wait: Callable[[process.Owner | None], None] | None) -> int:
     told = False
     while True:
         descriptor = _open(paths.lock)
