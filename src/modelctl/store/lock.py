@@ -68,8 +68,11 @@ def _acquire(paths: Lockable, *, wait: Callable[[process.Owner | None], None] | 
         try:
             # On some network file systems flock succeeds for everybody: the record is asked too.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is_current(descriptor, paths.lock):
+                os.close(descriptor)
+                continue
             other = holder(paths)
-            if (other is None or other.pid == os.getpid()) and _is_current(descriptor, paths.lock):
+            if other is None or other.pid == os.getpid():
                 return descriptor
         except OSError as exc:
             if exc.errno not in {errno.EAGAIN, errno.EACCES}:
@@ -89,11 +92,15 @@ def _acquire(paths: Lockable, *, wait: Callable[[process.Owner | None], None] | 
 
 
 def _open(path: Path) -> int:
-    changes.make_folder(path.parent)
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as exc:
-        raise changes.translated(exc, doing="lock") from exc
+    while True:
+        changes.make_folder(path.parent)
+        try:
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:
+            # Gone between the two steps: the model was removed, and the folder of its locks with it.
+            continue
+        except OSError as exc:
+            raise changes.translated(exc, doing="lock") from exc
 
 
 def _is_current(descriptor: int, path: Path) -> bool:

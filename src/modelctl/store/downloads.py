@@ -1,0 +1,69 @@
+"""Downloads of a model by huggingface_hub itself: it holds a lock beside ours for each blob that it fetches."""
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from modelctl.errors import BusyError
+from modelctl.store.layout import RepoPaths
+
+
+def refuse(paths: RepoPaths) -> None:
+    """`BusyError` where another Hugging Face tool is downloading into the model's folder."""
+    for path in _locks(paths):
+        with _locked(path) as is_free:
+            if not is_free:
+                raise BusyError(
+                    f"`{paths.id}` is being downloaded by another Hugging Face tool",
+                    hint="wait for it to end, then run the same command again",
+                )
+
+
+def discard_locks(paths: RepoPaths) -> None:
+    """Remove the folder of the locks of a model that is gone. Only the holder of the model's own lock may.
+
+    A lock file goes while it is held here, so who waits for it sees that it is gone and takes the next one; one that
+    somebody else holds stays, and the folder with it.
+    """
+    for path in _locks(paths):
+        with _locked(path) as is_free, contextlib.suppress(OSError):
+            if is_free:
+                path.unlink()
+    if any(path != paths.lock for path in _entries(paths)):
+        return
+    with contextlib.suppress(OSError):
+        paths.lock.unlink()
+        paths.locks.rmdir()
+
+
+def _locks(paths: RepoPaths) -> list[Path]:
+    return [path for path in _entries(paths) if path.suffix == ".lock" and path != paths.lock]
+
+
+def _entries(paths: RepoPaths) -> list[Path]:
+    try:
+        return sorted(paths.locks.iterdir())
+    except OSError:
+        return []
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Hold a lock file if nobody else does; what cannot be asked, as without `flock`, counts as free."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        yield True
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            yield exc.errno not in {errno.EAGAIN, errno.EACCES}
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
