@@ -8,6 +8,7 @@ import typer
 
 from modelctl import __version__
 from modelctl.cli import output as show
+from modelctl.cli import pull
 from modelctl.errors import ModelctlError
 
 # A usage error of the command line parser; Typer exports one of its subclasses, not the class itself.
@@ -40,6 +41,9 @@ def root(
     ] = False,
 ) -> None:
     """Hold the options that stand before a command."""
+
+
+app.command("pull", epilog=pull.EPILOG)(pull.pull)
 
 
 def main() -> NoReturn:

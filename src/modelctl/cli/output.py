@@ -5,10 +5,12 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from modelctl.errors import DeclinedError, ModelctlError, UsageError
-from modelctl.progress import Progress
+
+if TYPE_CHECKING:
+    from modelctl.cli.progress import Listener
 
 SCHEMA = 1
 Json = Mapping[str, Any]
@@ -61,8 +63,8 @@ class Output:
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             raise DeclinedError("nothing was done", hint="answer `y` to go on, or add `--yes`")
 
-    def progress(self) -> Progress:
-        """The listener for long work: JSON lines, a live display on a terminal, else plain lines."""
+    def progress(self) -> "Listener":
+        """The listener for long work, for a `with`: JSON lines, a live display on a terminal, else plain lines."""
         from modelctl.cli import progress
 
         if self.json:

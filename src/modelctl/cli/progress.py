@@ -1,7 +1,7 @@
 """The listeners of long work: JSON lines for programs, a live line on a terminal, plain lines in a log."""
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from modelctl.cli import output as show
 
@@ -13,7 +13,38 @@ _JSON_INTERVAL = 0.1
 _PLAIN_INTERVAL = 10.0
 
 
-class JsonLines:
+class Listener:
+    """What the three have in common: they are open within a `with` block, so that a terminal is always given back."""
+
+    def __enter__(self) -> Self:
+        """Nothing is shown before the first phase."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave what is shown as it is."""
+        self.close()
+
+    def close(self) -> None:
+        """Give back what is held."""
+
+    def begin(self, what: str, *, total: int | None) -> None:
+        """Start a phase."""
+        raise NotImplementedError
+
+    def advance(self, done: int) -> None:
+        """Move within the phase."""
+        raise NotImplementedError
+
+    def file(self, name: str, *, size: int, source: str) -> None:
+        """Tell of a finished file."""
+        raise NotImplementedError
+
+    def say(self, message: str) -> None:
+        """Tell a sentence."""
+        raise NotImplementedError
+
+
+class JsonLines(Listener):
     """Events on stdout: `stage`, `progress` at most ten times a second, `file`, `note`."""
 
     def __init__(self, output: "show.Output") -> None:
@@ -42,7 +73,7 @@ class JsonLines:
         self._output.event("note", message=message)
 
 
-class PlainLines:
+class PlainLines(Listener):
     """Lines on stderr where it is no terminal: every phase, then one line in ten seconds."""
 
     def __init__(self, output: "show.Output") -> None:
@@ -75,7 +106,7 @@ class PlainLines:
         self._output.say(message)
 
 
-class Display:
+class Display(Listener):
     """One live line on a terminal: bytes, rate, time left, files."""
 
     def __init__(self) -> None:

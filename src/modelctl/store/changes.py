@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from modelctl.errors import ModelctlError, NoRoomError, NotAllowedError
@@ -16,6 +16,7 @@ from modelctl.store import layout
 
 _NO_ROOM = {28, 122}  # ENOSPC, EDQUOT
 _NOT_ALLOWED = {1, 13, 30}  # EPERM, EACCES, EROFS
+_SYNC_ONE_BY_ONE = 16
 
 
 def translated(exc: OSError, *, doing: str) -> ModelctlError:
@@ -155,3 +156,39 @@ def _allocated(path: Path) -> int:
         seen = links.get(key, (0, 0, 0))[0]
         links[key] = (seen + 1, status.st_nlink, status.st_blocks * 512)
     return sum(size for seen, count, size in links.values() if seen >= count)
+
+
+def make_durable(blobs: Sequence[Path]) -> None:
+    """Make published blobs durable, before anything may name them.
+
+    A few are synced one by one; many by one `syncfs`, which costs about as much as one of them.
+    """
+    if not blobs:
+        return
+    try:
+        if len(blobs) > _SYNC_ONE_BY_ONE and _sync_file_system(blobs[0]):
+            return
+        for blob in blobs:
+            descriptor = os.open(blob, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        for folder in {blob.parent for blob in blobs}:
+            sync_folder(folder)
+    except OSError as exc:
+        raise translated(exc, doing="write") from exc
+
+
+def _sync_file_system(path: Path) -> bool:
+    """`syncfs(2)` on the file system of a path; `False` where the system has none."""
+    import ctypes
+
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None:
+        return False
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return bool(syncfs(descriptor) == 0)
+    finally:
+        os.close(descriptor)

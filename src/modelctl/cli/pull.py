@@ -1,0 +1,213 @@
+"""`modelctl pull`: models from the Hub into the project."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from modelctl import project as projects
+from modelctl import ref as refs
+from modelctl.cli import options
+from modelctl.cli import output as show
+from modelctl.errors import UnreachableError, UsageError
+
+if TYPE_CHECKING:
+    from modelctl.hub.plan import PullPlan
+    from modelctl.hub.pull import PullResult
+    from modelctl.project import Project
+
+EPILOG = """\b
+Examples:
+  modelctl pull Qwen/Qwen3-0.6B
+  modelctl pull Qwen/Qwen3-0.6B@main BAAI/bge-m3
+  modelctl pull acme/big --dry-run
+  modelctl pull acme/model-GGUF:Q4_K_M
+  modelctl pull acme/model --include '*.json'
+"""
+
+
+def pull(
+    names: Annotated[list[str], typer.Argument(metavar="REPO[@REV]...", help="Models on the Hub.")],
+    revision: options.Revision = None,
+    all_files: Annotated[bool, typer.Option("--all-files", help="The whole repository, not what vLLM loads.")] = False,
+    include: Annotated[
+        list[str] | None, typer.Option("--include", metavar="PATTERN", help="Only files that match; repeatable.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", metavar="PATTERN", help="No files that match; repeatable.")
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option("--token", metavar="TOKEN", help="Sent to the Hub alone (default: your login).")
+    ] = None,
+    max_workers: Annotated[int, typer.Option("--max-workers", min=1, max=64, help="Connections at most.")] = 8,
+    retry_for: Annotated[
+        float, typer.Option("--retry-for", metavar="SECONDS", help="How long to keep trying while nothing arrives.")
+    ] = 120.0,
+    force: Annotated[bool, typer.Option("--force", help="Fetch again what is already here.")] = False,
+    no_use: Annotated[bool, typer.Option("--no-use", help="Do not make it the project's default model.")] = False,
+    models_dir: options.ModelsDir = None,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Bring models from the Hub into ./models, complete and proven.
+
+    Fetches the files that vLLM loads. Run again, it goes on where it stopped, or brings the newest commit.
+    """
+    from modelctl.hub import pull as pulls
+    from modelctl.hub.plan import Choice
+
+    wanted = [refs.parse(name, revision=revision) for name in dict.fromkeys(names)]
+    if all_files and include:
+        raise UsageError("`--all-files` and `--include` contradict each other", hint="give one of them")
+    project = projects.locate(models_dir)
+    out = show.Output(json=json, quiet=quiet)
+    hub = connect(project, token)
+    choice = Choice(all_files=all_files, include=tuple(include or ()), exclude=tuple(exclude or ()), force=force)
+    plans = [_plan(project, hub, ref, choice) for ref in wanted]
+    if dry_run:
+        _show_dry_run(out, project, plans)
+        return
+    results = []
+    for planned in plans:
+        if json:
+            out.event("plan", **plan_object(planned))
+        elif not quiet:
+            say_plan(out, planned)
+        with out.progress() as progress:
+            result = pulls.execute(planned, hub, progress, max_workers=max_workers, patience=retry_for, force=force)
+        results.append(result)
+        if not json:
+            _say_result(out, planned, result)
+    default = None if no_use else _set_default(out, project, plans)
+    if json:
+        out.event("done", models=[_result_object(result) for result in results], default_model=default)
+    elif quiet:
+        for result in results:
+            out.line(result.id)
+
+
+def connect(project: "Project", token: str | None) -> Any:  # noqa: ANN401 - hub.client.Hub, loaded late
+    """The Hub that the environment names, with the token it gets."""
+    from modelctl.hub import client
+
+    offline = projects.is_offline(project)
+    return client.Hub(projects.endpoint(project), None if offline else client.find_token(token))
+
+
+def _plan(project: "Project", hub: Any, ref: refs.ModelRef, choice: Any) -> "PullPlan":  # noqa: ANN401
+    from modelctl.hub import plan as planning
+
+    try:
+        return planning.plan(hub, project.hub, ref, choice=choice, offline=projects.is_offline(project))
+    except UnreachableError as error:
+        if _has_ready_revision(project, ref):
+            error.hint = f"what is already here can be served: `modelctl serve {ref.id}`"
+        raise
+
+
+def _has_ready_revision(project: "Project", ref: refs.ModelRef) -> bool:
+    from modelctl.store import scan
+    from modelctl.store.layout import RepoPaths
+
+    model = scan.scan_model(RepoPaths(project.hub, ref.id), "project")
+    return model is not None and model.state == "ready"
+
+
+def plan_object(planned: "PullPlan") -> dict[str, Any]:
+    """The plan under `--json`."""
+    return {
+        "id": planned.id,
+        "revision": planned.revision,
+        "commit": planned.commit,
+        "path": planned.snapshot,
+        "format": planned.format,
+        "size": planned.size,
+        "to_fetch": planned.to_fetch,
+        "resumed": sum(planned.resumed.values()),
+        "free": planned.free,
+        "files": [{"name": file.name, "size": file.size, "source": file.source} for file in planned.files],
+        "skipped": [{"name": name, "size": size} for name, size in planned.skipped],
+        "skipped_size": planned.skipped_size,
+        "note": planned.note,
+    }
+
+
+def say_plan(out: show.Output, planned: "PullPlan") -> None:
+    """Tell what is about to be fetched, and what is left out."""
+    out.say(f"{planned.id} at {planned.revision} ({planned.commit[:12]})")
+    fetch = {file.digest for file in planned.files if file.source == "fetch"}
+    out.say(f"  {show.plural(len(planned.files), 'file')}, {show.size(planned.size)}")
+    if fetch:
+        resumed = sum(planned.resumed.values())
+        already = f", after {show.size(resumed)} of an interrupted pull" if resumed else ""
+        out.say(f"  to fetch: {show.plural(len(fetch), 'file')}, {show.size(planned.to_fetch)}{already}")
+    else:
+        out.say("  all of it is here")
+    if planned.skipped:
+        count = show.plural(len(planned.skipped), "file")
+        out.say(f"  left out: {count}, {show.size(planned.skipped_size)} that vLLM does not load (`--all-files`)")
+    if planned.note:
+        out.say(f"  note: {planned.note}")
+    if planned.old_commits:
+        revisions = show.plural(len(planned.old_commits), "older revision")
+        out.say(f"  {revisions} of it stay until `modelctl rm {planned.id}@{planned.old_commits[0][:12]}`")
+
+
+def _show_dry_run(out: show.Output, project: "Project", plans: list["PullPlan"]) -> None:
+    if out.json:
+        out.object({"models_dir": project.models_dir, "models": [plan_object(planned) for planned in plans]})
+        return
+    if out.quiet:
+        for planned in plans:
+            out.line(planned.id)
+        return
+    columns = [show.Column("FILE"), show.Column("SIZE", "right"), show.Column("SOURCE")]
+    for planned in plans:
+        say_plan(out, planned)
+        rows = [[file.name, show.size(file.size), file.source] for file in planned.files]
+        rows += [[name, show.size(size), "left out"] for name, size in planned.skipped]
+        out.table(columns, rows)
+
+
+def _say_result(out: show.Output, planned: "PullPlan", result: "PullResult") -> None:
+    if out.quiet:
+        return
+    if result.fetched:
+        rate = result.fetched / max(result.seconds, 0.001)
+        how = f"fetched {show.size(result.fetched)} in {result.seconds:.1f} s, {show.size(int(rate))}/s"
+    else:
+        how = "nothing to fetch"
+    out.line(f"pulled {planned.id}@{planned.commit[:12]} ({show.size(planned.size)}; {how})")
+
+
+def _result_object(result: "PullResult") -> dict[str, Any]:
+    return {
+        "id": result.id,
+        "commit": result.commit,
+        "path": result.path,
+        "files": result.files,
+        "size": result.size,
+        "fetched": result.fetched,
+        "seconds": round(result.seconds, 3),
+    }
+
+
+def _set_default(out: show.Output, project: "Project", plans: list["PullPlan"]) -> str | None:
+    """Make the first model the project's default where it has none, and say so."""
+    from modelctl.cli import use
+
+    if projects.default_model(project) is not None:
+        return None
+    chosen = plans[0].id
+    use.set_default(project, refs.ModelRef(chosen))
+    if not out.json and not out.quiet:
+        out.say(f"`{chosen}` is now the default model of this project (`{_shown(project.env_file)}`)")
+    return chosen
+
+
+def _shown(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,164 @@
+"""The Hub as huggingface_hub speaks with it; its errors become ours here and nowhere else."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from modelctl.errors import ModelctlError, NotAllowedError, NotFoundError, NotWholeError, UnreachableError
+from modelctl.ref import ModelRef, is_commit
+from modelctl.store.tree import TreeFile, unsafe_names
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+CONNECT_SECONDS = 10.0
+ANSWER_SECONDS = 30.0
+KEEP_GOING = "run the same command again: it goes on where it stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What the Hub says of a revision: its commit, and whether access was or is asked for."""
+
+    commit: str
+    private: bool
+    gated: bool
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A Hub and who asks it. `token` goes to `endpoint` alone and is never shown."""
+
+    endpoint: str
+    token: str | None = field(default=None, repr=False)
+
+    def resolve(self, ref: ModelRef) -> Resolved:
+        """Ask for the commit of a revision, in one request."""
+        with _translated(self, ref):
+            info = self._api().model_info(ref.id, revision=ref.revision, timeout=ANSWER_SECONDS)
+        if not isinstance(info.sha, str) or not is_commit(info.sha):
+            raise UnreachableError(
+                f"the Hub at `{self.endpoint}` names no commit for `{ref}`", hint="check `HF_ENDPOINT`"
+            )
+        return Resolved(info.sha, private=bool(info.private), gated=bool(info.gated))
+
+    def files(self, ref: ModelRef, commit: str) -> dict[str, TreeFile]:
+        """List a whole commit: one request for a thousand files."""
+        from huggingface_hub.hf_api import RepoFile
+
+        files: dict[str, TreeFile] = {}
+        with _translated(self, ref):
+            for entry in self._api().list_repo_tree(ref.id, revision=commit, recursive=True):
+                if isinstance(entry, RepoFile):
+                    sha256 = entry.lfs.sha256 if entry.lfs else None
+                    size = entry.lfs.size if entry.lfs else entry.size
+                    files[entry.path] = TreeFile(size, entry.blob_id, sha256, entry.xet_hash)
+        if unsafe := unsafe_names(files):
+            raise NotWholeError(
+                f"`{ref.id}` lists a file name that leads out of its folder: `{unsafe[0]}`",
+                hint="do not use this repository; nothing of it was written",
+            )
+        return files
+
+    def account(self) -> str | None:
+        """Whose the token is, `None` where nobody's or the Hub does not say."""
+        if self.token is None:
+            return None
+        try:
+            return str(self._api().whoami(token=self.token).get("name"))
+        except _network_errors():
+            return None
+
+    def _api(self) -> "HfApi":
+        from huggingface_hub import HfApi
+
+        _bound_all_requests()
+        return HfApi(endpoint=self.endpoint, token=self.token or False, library_name="modelctl")
+
+
+def find_token(given: str | None) -> str | None:
+    """The token to send: the one given, else what huggingface_hub finds in every place it knows."""
+    if given is not None:
+        return given.strip() or None
+    from huggingface_hub import get_token
+
+    return get_token()
+
+
+def failure(hub: Hub, ref: ModelRef, status: int, code: str | None) -> ModelctlError:
+    """The error for a status and `X-Error-Code` with which the Hub refuses a model or a file of it."""
+    page = f"{hub.endpoint}/{ref.id}"
+    if code == "GatedRepo":
+        return _gated(hub, ref, page)
+    if code == "RevisionNotFound":
+        revision = ref.revision or "main"
+        return NotFoundError(f"`{ref.id}` has no revision `{revision}`", hint=f"see its branches and tags at {page}")
+    if code == "EntryNotFound":
+        return NotFoundError(f"`{ref.id}` lacks a file that it lists", hint=KEEP_GOING)
+    if status in {401, 403}:
+        return _forbidden(hub, ref, status, page)
+    if status == 404:
+        return NotFoundError(
+            f"there is no model `{ref.id}` at {hub.endpoint}, or it is private",
+            hint=f"look for its name at {hub.endpoint}/models",
+        )
+    return UnreachableError(f"the Hub at `{hub.endpoint}` answers with status {status}", hint=KEEP_GOING)
+
+
+def _gated(hub: Hub, ref: ModelRef, page: str) -> NotAllowedError:
+    name = hub.account()
+    who = f"the account `{name}` has" if name else "without a login there is"
+    hint = f"ask for access at {page}, then " + ("run the same command again" if name else "`hf auth login`")
+    return NotAllowedError(f"`{ref.id}` is gated, and {who} no access to it", hint=hint)
+
+
+def _forbidden(hub: Hub, ref: ModelRef, status: int, page: str) -> NotAllowedError:
+    if status == 403:
+        return NotAllowedError(f"the Hub forbids access to `{ref.id}`", hint=f"see {page}")
+    if hub.token is not None:
+        return NotAllowedError(
+            f"the Hub does not accept the token it was given for `{ref.id}`", hint="log in anew: `hf auth login`"
+        )
+    # The Hub answers alike for a private repository and for none, so that nobody can probe for names.
+    return NotAllowedError(
+        f"the Hub wants a login for `{ref.id}`: it is private, or there is no such repository",
+        hint="check the name, then `hf auth login` or `--token`",
+    )
+
+
+def unreachable(hub: Hub, reason: str) -> UnreachableError:
+    """The error for a Hub that cannot be spoken with."""
+    return UnreachableError(f"the Hub at `{hub.endpoint}` cannot be reached: {reason}", hint=KEEP_GOING)
+
+
+@contextmanager
+def _translated(hub: Hub, ref: ModelRef) -> Iterator[None]:
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        yield
+    except HfHubHTTPError as exc:
+        response = exc.response
+        raise failure(hub, ref, response.status_code, response.headers.get("X-Error-Code")) from exc
+    except _network_errors() as exc:
+        raise unreachable(hub, str(exc) or type(exc).__name__) from exc
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        # What stands between us and the Hub answered in its place, such as a captive portal.
+        raise unreachable(hub, "its answer is not that of a Hub") from exc
+
+
+def _network_errors() -> tuple[type[Exception], ...]:
+    import httpx2
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    return (httpx2.HTTPError, OfflineModeIsEnabled, OSError)
+
+
+def _bound_all_requests() -> None:
+    """Give huggingface_hub a client with time limits: its own waits for ever."""
+    import httpx2
+    from huggingface_hub import set_client_factory
+
+    timeout = httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
+    set_client_factory(lambda: httpx2.Client(follow_redirects=True, timeout=timeout))

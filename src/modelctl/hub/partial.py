@@ -1,0 +1,148 @@
+"""An unfinished blob on disk: its bytes, written by offset, and a journal of those that are durably there.
+
+The journal is written after `fdatasync`, so it claims nothing that a power cut could take back. It is trusted no
+further than the final hash: what a partial claims to hold counts only once the whole has been proven.
+"""
+
+import contextlib
+import json
+import os
+import threading
+from pathlib import Path
+
+from modelctl.store import changes
+from modelctl.store.layout import RepoPaths
+
+Range = tuple[int, int]
+
+
+class Partial:
+    """The unfinished blob `digest` of `size` bytes, opened where an earlier pull left it.
+
+    Ranges are half-open. Writers of disjoint ranges may work at once; `save` may be called by any of them.
+    """
+
+    def __init__(self, paths: RepoPaths, digest: str, size: int) -> None:
+        self.size = size
+        self.path = paths.partial(digest)
+        self._journal = paths.journal(digest)
+        changes.make_folder(self.path.parent)
+        try:
+            self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+            self._received = self._read_journal() if os.fstat(self.descriptor).st_size == size else []
+            os.ftruncate(self.descriptor, size)
+        except OSError as exc:
+            raise changes.translated(exc, doing="write") from exc
+        self._lock = threading.Lock()
+        self._saving = threading.Lock()
+        self.unsaved = 0
+
+    @property
+    def received(self) -> int:
+        """Bytes that are there, in all."""
+        with self._lock:
+            return sum(end - start for start, end in self._received)
+
+    @property
+    def prefix(self) -> int:
+        """Bytes that are there without a gap from the start on."""
+        with self._lock:
+            return self._received[0][1] if self._received and self._received[0][0] == 0 else 0
+
+    def gaps(self, longest: int) -> list[Range]:
+        """The ranges that are missing, none longer than `longest`."""
+        gaps, at = [], 0
+        with self._lock:
+            edges = [*self._received, (self.size, self.size)]
+        for start, end in edges:
+            gaps += [(first, min(first + longest, start)) for first in range(at, start, longest)]
+            at = max(at, end)
+        return gaps
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Put bytes at their offset."""
+        start = offset
+        try:
+            while data:
+                written = os.pwrite(self.descriptor, data, offset)
+                offset, data = offset + written, data[written:]
+        except OSError as exc:
+            exc.filename = self.path
+            raise changes.translated(exc, doing="write") from exc
+        with self._lock:
+            self._received = _merged([*self._received, (start, offset)])
+            self.unsaved += offset - start
+
+    def save(self) -> None:
+        """Make what has arrived durable and record it. One caller at a time; others go on without waiting."""
+        if not self._saving.acquire(blocking=False):
+            return
+        try:
+            with self._lock:
+                ranges, saved = list(self._received), self.unsaved
+            os.fdatasync(self.descriptor)
+            self._write_journal(ranges)
+            with self._lock:
+                self.unsaved -= saved
+        except OSError as exc:
+            exc.filename = exc.filename or self.path
+            raise changes.translated(exc, doing="write") from exc
+        finally:
+            self._saving.release()
+
+    def publish(self, blob: Path) -> None:
+        """Give the proven content its final name. The content is durable before, the journal goes after."""
+        try:
+            os.fdatasync(self.descriptor)
+            blob.parent.mkdir(exist_ok=True)
+            self.path.replace(blob)
+            changes.sync_folder(blob.parent)
+            self._journal.unlink(missing_ok=True)
+        except OSError as exc:
+            raise changes.translated(exc, doing="write") from exc
+        self.close()
+
+    def discard(self) -> None:
+        """Forget all that arrived: it did not add up to what it should."""
+        with self._lock:
+            self._received, self.unsaved = [], 0
+        self._journal.unlink(missing_ok=True)
+        os.ftruncate(self.descriptor, 0)
+        os.ftruncate(self.descriptor, self.size)
+
+    def close(self) -> None:
+        """Give the file back."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def _read_journal(self) -> list[Range]:
+        try:
+            match json.loads(self._journal.read_bytes()):
+                case {"size": self.size, "received": list(ranges)}:
+                    return _merged([(start, end) for start, end in ranges if 0 <= start < end <= self.size])
+        except (OSError, ValueError, TypeError):
+            pass
+        return []
+
+    def _write_journal(self, ranges: list[Range]) -> None:
+        temporary = self._journal.with_suffix(".tmp")
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            os.write(descriptor, json.dumps({"size": self.size, "received": ranges}).encode())
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.replace(self._journal)
+
+
+def _merged(ranges: list[Range]) -> list[Range]:
+    merged: list[Range] = []
+    for start, end in sorted(ranges):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged

@@ -1,0 +1,160 @@
+"""Bringing a planned model into the project: blobs, then snapshot entries, then the ref."""
+
+import contextlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelctl import process
+from modelctl.errors import ModelctlError, NoRoomError
+from modelctl.hub import client, transfer
+from modelctl.hub.client import Hub
+from modelctl.hub.plan import PlannedFile, PullPlan, free_bytes, is_plain_entry, is_present
+from modelctl.hub.transfer import Blob
+from modelctl.hub.workers import Workers
+from modelctl.progress import Progress
+from modelctl.ref import ModelRef
+from modelctl.store import changes, lock, tree
+from modelctl.store.layout import RepoPaths
+
+MAX_WORKERS = 8
+PATIENCE = 120.0
+# What folders, links and journals need beside the blobs.
+_MARGIN = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class PullResult:
+    """What a pull did: bytes that crossed the network, and how long it took."""
+
+    id: str
+    commit: str
+    path: Path
+    files: int
+    size: int
+    fetched: int
+    seconds: float
+
+
+def execute(
+    planned: PullPlan,
+    hub: Hub,
+    progress: Progress,
+    *,
+    max_workers: int = MAX_WORKERS,
+    patience: float = PATIENCE,
+    force: bool = False,
+) -> PullResult:
+    """Fetch what the plan names and let it be seen: blobs, then snapshot entries, then the ref.
+
+    Waits for another pull of the same model. Raises what stopped it; what has arrived stays, and the next pull goes on.
+    """
+    began, paths = time.monotonic(), planned.paths
+    changes.make_hub(paths.hub)
+
+    def wait(owner: process.Owner | None) -> None:
+        progress.say(f"`{planned.id}` is in use by {owner or 'another process'}; waiting for it")
+
+    fetched = 0
+    with lock.held(paths, "pull", wait=wait):
+        wanted = [file for file in planned.files if force or not is_present(paths, planned.commit, file)]
+        if wanted or not planned.has_tree:
+            tree.write(paths, planned.commit, planned.tree)
+        if wanted:
+            _check_room(planned)
+            _write_record(planned)
+            fetched = _fetch(planned, wanted, hub, progress, max_workers=max_workers, patience=patience, force=force)
+        _publish(planned)
+        _clean_up(paths)
+    seconds = time.monotonic() - began
+    return PullResult(planned.id, planned.commit, planned.snapshot, len(planned.files), planned.size, fetched, seconds)
+
+
+def _check_room(planned: PullPlan) -> None:
+    needed, free = planned.to_fetch + _MARGIN, free_bytes(planned.paths.hub)
+    if needed > free:
+        raise NoRoomError(
+            f"`{planned.id}` needs {needed:,} bytes, and the file system of `{planned.paths.hub}` has {free:,} free",
+            hint="make room with `modelctl rm`, or name another folder with `--models-dir`",
+            needed=needed,
+            free=free,
+        )
+
+
+def _write_record(planned: PullPlan) -> None:
+    """Say in the store what is being pulled, by whom: what any other terminal shows is read from here."""
+    done = planned.size - planned.to_fetch
+    record = {
+        "schema": 1,
+        "commit": planned.commit,
+        "revision": planned.revision,
+        "files": [file.name for file in planned.files],
+        "total": planned.size,
+        "done_before": done,
+        "owner": process.to_json(process.this_process("pull")),
+    }
+    changes.write_file(planned.paths.pull_record, json.dumps(record))
+
+
+def _fetch(
+    planned: PullPlan,
+    wanted: Sequence[PlannedFile],
+    hub: Hub,
+    progress: Progress,
+    *,
+    max_workers: int,
+    patience: float,
+    force: bool,
+) -> int:
+    ref = ModelRef(planned.id, planned.revision)
+    blobs = {
+        file.digest: Blob(
+            file.name,
+            file.digest,
+            file.size,
+            transfer.blob_target(hub.endpoint, planned.id, planned.commit, file.name, hub.token),
+        )
+        for file in wanted
+    }
+    present = planned.size - sum(blob.size for blob in blobs.values())
+    progress.begin(f"pulling {planned.id}", total=planned.size)
+
+    def refusal(status: int, code: str | None) -> ModelctlError:
+        return client.failure(hub, ref, status, code)
+
+    workers = Workers(planned.paths, refusal, count=max_workers, patience=patience, force=force)
+    workers.run(list(blobs.values()), progress, resumed=planned.resumed, base=present)
+    small = [planned.paths.blob(blob.digest) for blob in blobs.values() if blob.size <= transfer.SMALL]
+    changes.make_durable(small)
+    return workers.fetched
+
+
+def _publish(planned: PullPlan) -> None:
+    """Let the snapshot be seen, then the ref that names it. What is there already is left alone."""
+    paths, commit = planned.paths, planned.commit
+    changes.make_folder(planned.snapshot)
+    folders = {planned.snapshot}
+    for file in planned.files:
+        if not is_plain_entry(paths, commit, file):
+            changes.publish_entry(paths, commit, file.name, file.digest)
+            folders.add(paths.entry(commit, file.name).parent)
+    for folder in folders:
+        changes.sync_folder(folder)
+    if planned.ref is not None and _read_ref(paths, planned.ref) != commit:
+        changes.write_file(paths.ref(planned.ref), commit)
+
+
+def _read_ref(paths: RepoPaths, name: str) -> str | None:
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return paths.ref(name).read_text()
+    return None
+
+
+def _clean_up(paths: RepoPaths) -> None:
+    """Take away what only an unfinished pull needs."""
+    paths.pull_record.unlink(missing_ok=True)
+    for folder in (paths.partials, paths.private):
+        with contextlib.suppress(OSError):
+            folder.rmdir()

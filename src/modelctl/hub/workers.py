@@ -1,0 +1,364 @@
+"""The threads of one pull: they take small files and segments of large ones from one queue, and hash beside."""
+
+import fcntl
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from modelctl.errors import ModelctlError, NotWholeError, UnreachableError
+from modelctl.hub import transfer
+from modelctl.hub.client import KEEP_GOING
+from modelctl.hub.connection import STALL_SECONDS, Connections
+from modelctl.hub.transfer import Blob, NoRangesError, Transfer, TryAgainError, WrongBytesError
+from modelctl.progress import Progress
+from modelctl.store import changes
+from modelctl.store.layout import RepoPaths
+
+_TICK = 0.1
+_GOODBYE = 0.5
+_TRIES = 12
+_LONGEST_PAUSE = 30.0
+_HASHERS = min(4, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One thing for a worker to do: a small blob, the opening of a large one, or a part of one (`None`: the whole)."""
+
+    blob: Blob
+    transfer: Transfer | None = None
+    span: tuple[int, int] | None = None
+
+
+class Workers:
+    """Fetches blobs into a model's folder. One instance runs once.
+
+    `patience` is how many seconds it goes on trying while no byte arrives from anywhere; `force` fetches what is there
+    already.
+    """
+
+    def __init__(
+        self, paths: RepoPaths, refusal: transfer.Refusal, *, count: int, patience: float, force: bool = False
+    ) -> None:
+        self._paths = paths
+        self._refusal = refusal
+        self._count = count
+        self._patience = patience
+        self._force = force
+        self._jobs: deque[_Job] = deque()
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+        self._error: BaseException | None = None
+        self._messages: deque[str] = deque()
+        self._finished: deque[Blob] = deque()
+        self._open: dict[str, Transfer] = {}
+        self._locks: dict[str, int] = {}
+        self._wrong: set[str] = set()
+        self._waiting: set[str] = set()
+        self._left: set[str] = set()
+        self._known: dict[str, int] = {}
+        self._arrived = time.monotonic()
+        self.fetched = 0
+
+    def run(self, blobs: Sequence[Blob], progress: Progress, *, resumed: Mapping[str, int], base: int = 0) -> None:
+        """Fetch all of them, or raise what stopped it; what has arrived by then is kept and recorded.
+
+        `resumed` says what is already there of some, `base` what counts as done before.
+        """
+        small = [blob for blob in blobs if blob.size <= transfer.SMALL]
+        large = sorted((blob for blob in blobs if blob.size > transfer.SMALL), key=lambda blob: -blob.size)
+        self._left = {blob.digest for blob in blobs}
+        self._known = {blob.digest: resumed.get(blob.digest, 0) for blob in large}
+        self._jobs.extend(_Job(blob) for blob in (*small, *large))
+        # A thread for every file at most; segments of a single large file keep all of them busy.
+        count = self._count if large else min(self._count, len(small))
+        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
+        threads += [threading.Thread(target=self._hash, daemon=True) for _ in range(_HASHERS if large else 0)]
+        self._arrived = time.monotonic()
+        try:
+            for thread in threads:
+                thread.start()
+            while self._left and self._error is None:
+                with self._changed:
+                    self._changed.wait(_TICK)
+                self._tell(progress, base)
+        finally:
+            self._end(threads)
+        self._tell(progress, base)
+        if self._error is not None:
+            raise self._error
+
+    def _tell(self, progress: Progress, base: int) -> None:
+        while self._messages:
+            progress.say(self._messages.popleft())
+        while self._finished:
+            blob = self._finished.popleft()
+            progress.file(blob.name, size=blob.size, source="fetched")
+        with self._changed:
+            there = sum(self._known.values())
+            there += sum(one.partial.received - self._known[digest] for digest, one in self._open.items())
+        progress.advance(base + there)
+
+    def _end(self, threads: list[threading.Thread]) -> None:
+        self._stop.set()
+        with self._changed:
+            self._changed.notify_all()
+        deadline = time.monotonic() + _GOODBYE
+        for thread in threads:
+            if thread.is_alive():
+                thread.join(max(0.0, deadline - time.monotonic()))
+        for one in list(self._open.values()):
+            one.save()
+        if not any(thread.is_alive() for thread in threads):
+            # A thread that hangs in a read would write into whatever gets the number of a closed file.
+            for one in self._open.values():
+                one.partial.close()
+        for descriptor in self._locks.values():
+            os.close(descriptor)
+
+    # -- workers
+
+    def _work(self) -> None:
+        connections = Connections()
+        try:
+            while (job := self._take()) is not None:
+                self._persist(job, connections)
+        except BaseException as exc:  # noqa: BLE001 - a thread's failure is the pull's, and is raised there
+            self._fail(exc)
+        finally:
+            connections.close()
+
+    def _take(self) -> _Job | None:
+        with self._changed:
+            while not self._stop.is_set() and self._left:
+                if self._jobs:
+                    return self._jobs.popleft()
+                self._changed.wait(_TICK)
+        return None
+
+    def _persist(self, job: _Job, connections: Connections) -> None:
+        """Do a job until it is done, with growing pauses while it fails and nothing arrives."""
+        tries, at = 0, _position(job)
+        while not self._stop.is_set():
+            try:
+                self._do(job, connections)
+            except (TryAgainError, OSError) as exc:
+                job, before = self._remainder(job), at
+                at = _position(job)
+                tries = 1 if at > before else tries + 1
+                self._pause(job, exc, tries)
+            else:
+                return
+
+    def _pause(self, job: _Job, exc: Exception, tries: int) -> None:
+        wait = exc.wait if isinstance(exc, TryAgainError) else None
+        pause = min(0.25 * 2**tries, _LONGEST_PAUSE) if wait is None else wait
+        silence = time.monotonic() - self._arrived
+        if tries > _TRIES or silence + pause > self._patience:
+            raise UnreachableError(f"`{job.blob.name}` cannot be fetched: {_reason(exc)}", hint=KEEP_GOING) from exc
+        if pause:
+            self._messages.append(f"`{job.blob.name}`: {_reason(exc)}; trying again in {pause:.1f} s")
+            self._stop.wait(pause)
+
+    def _do(self, job: _Job, connections: Connections) -> None:
+        if job.transfer is None and job.blob.size <= transfer.SMALL:
+            self._fetch_small(job.blob, connections)
+        elif job.transfer is None:
+            self._open_large(job.blob)
+        elif job.span is None:
+            self._fetch_whole(job.transfer, connections)
+        else:
+            self._fetch_segment(job, connections)
+
+    def _fetch_small(self, blob: Blob, connections: Connections) -> None:
+        try:
+            content = transfer.fetch_small(connections, blob, self._refusal)
+        except WrongBytesError:
+            self._mark_wrong(blob)
+            content = self._fetch_again(connections, blob)
+        transfer.write_small(self._paths, blob.digest, content)
+        self._arrive(len(content))
+        with self._changed:
+            self._known[blob.digest] = len(content)
+        self._finish(blob)
+
+    def _fetch_again(self, connections: Connections, blob: Blob) -> bytes:
+        try:
+            return transfer.fetch_small(connections, blob, self._refusal)
+        except WrongBytesError as exc:
+            raise _not_whole(blob) from exc
+
+    def _open_large(self, blob: Blob) -> None:
+        """Open a large blob and queue its segments in order, so that hashing can follow closely."""
+        if not self._lock(blob):
+            with self._changed:
+                self._jobs.append(_Job(blob))
+                self._changed.wait(_TICK)
+            return
+        if not self._force and _is_there(self._paths, blob):
+            # Another tool has fetched it while we waited for its lock.
+            with self._changed:
+                self._known[blob.digest] = blob.size
+            self._finish(blob)
+            return
+        one = Transfer(blob, self._paths, self._refusal)
+        with self._changed:
+            self._open[blob.digest] = one
+        self._queue_segments(one)
+
+    def _queue_segments(self, one: Transfer) -> None:
+        with self._changed:
+            jobs = [_Job(one.blob, one, span) for span in one.partial.gaps(transfer.SEGMENT)]
+            self._jobs.extendleft(reversed(jobs))
+            self._changed.notify_all()
+
+    def _fetch_segment(self, job: _Job, connections: Connections) -> None:
+        one, span = job.transfer, job.span
+        if one is None or span is None or span[0] >= span[1]:
+            return
+        try:
+            at = one.fetch(connections, span, self._stop)
+        except NoRangesError:
+            self._fall_back_to_whole(one)
+            return
+        self._arrive(at - span[0])
+        if at < span[1] and not self._stop.is_set():
+            raise TryAgainError("the connection ended early", wait=None)
+
+    def _fall_back_to_whole(self, one: Transfer) -> None:
+        with self._changed:
+            others = [job for job in self._jobs if job.transfer is not one]
+            already = any(job.transfer is one and job.span is None for job in self._jobs)
+            self._jobs = deque(others)
+            if not already:
+                self._jobs.append(_Job(one.blob, one))
+        self._messages.append(f"`{one.blob.name}`: the server sends no parts, so the whole is fetched")
+
+    def _fetch_whole(self, one: Transfer, connections: Connections) -> None:
+        if one.is_complete:
+            return
+        before = one.partial.received
+        try:
+            one.fetch_whole(connections, self._stop)
+        finally:
+            self._arrive(max(0, one.partial.received - before))
+
+    def _remainder(self, job: _Job) -> _Job:
+        """The job without what has arrived of it."""
+        if job.transfer is None or job.span is None:
+            return job
+        start, end = job.span
+        left = [gap for gap in job.transfer.partial.gaps(job.blob.size) if gap[0] < end and gap[1] > start]
+        span = (max(left[0][0], start), end) if left else (end, end)
+        self._arrive(span[0] - start)
+        return _Job(job.blob, job.transfer, span)
+
+    # -- hashing
+
+    def _hash(self) -> None:
+        try:
+            while not self._stop.is_set() and self._left:
+                if not any(self._hash_one(one) for one in list(self._open.values())):
+                    with self._changed:
+                        self._changed.wait(_TICK)
+        except BaseException as exc:  # noqa: BLE001 - a thread's failure is the pull's, and is raised there
+            self._fail(exc)
+
+    def _hash_one(self, one: Transfer) -> bool:
+        if one.blob.digest not in self._open or not one.hashing.acquire(blocking=False):
+            return False
+        try:
+            if one.blob.digest not in self._open:
+                return False
+            worked = one.hash_more()
+            if one.hashed == one.blob.size:
+                self._conclude(one)
+            return worked
+        finally:
+            one.hashing.release()
+
+    def _conclude(self, one: Transfer) -> None:
+        if one.is_proven():
+            one.partial.publish(self._paths.blob(one.blob.digest))
+            with self._changed:
+                del self._open[one.blob.digest]
+                self._known[one.blob.digest] = one.blob.size
+            self._finish(one.blob)
+            return
+        self._mark_wrong(one.blob)
+        one.restart()
+        self._queue_segments(one)
+
+    def _mark_wrong(self, blob: Blob) -> None:
+        if blob.digest in self._wrong:
+            raise _not_whole(blob)
+        self._wrong.add(blob.digest)
+        self._messages.append(f"`{blob.name}`: wrong bytes, fetched once more")
+
+    # -- bookkeeping
+
+    def _lock(self, blob: Blob) -> bool:
+        """Take the lock under which huggingface_hub fetches a blob, so that nobody fetches it beside us."""
+        if blob.digest in self._locks:
+            return True
+        path = self._paths.blob_lock(blob.digest)
+        changes.make_folder(path.parent)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as exc:
+            raise changes.translated(exc, doing="lock") from exc
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            self._arrived = time.monotonic()
+            if blob.digest not in self._waiting:
+                self._waiting.add(blob.digest)
+                self._messages.append(f"`{blob.name}`: another tool is fetching it; waiting for that")
+            return False
+        self._locks[blob.digest] = descriptor
+        return True
+
+    def _arrive(self, count: int) -> None:
+        if count:
+            with self._changed:
+                self._arrived = time.monotonic()
+                self.fetched += count
+                self._changed.notify_all()
+
+    def _finish(self, blob: Blob) -> None:
+        with self._changed:
+            self._finished.append(blob)
+            self._left.discard(blob.digest)
+            self._changed.notify_all()
+
+    def _fail(self, exc: BaseException) -> None:
+        with self._changed:
+            self._error = self._error or exc
+            self._stop.set()
+            self._changed.notify_all()
+
+
+def _position(job: _Job) -> int:
+    return job.span[0] if job.span else 0
+
+
+def _reason(exc: Exception) -> str:
+    return f"no byte for {STALL_SECONDS} s" if isinstance(exc, TimeoutError) else str(exc) or type(exc).__name__
+
+
+def _is_there(paths: RepoPaths, blob: Blob) -> bool:
+    try:
+        return paths.blob(blob.digest).stat().st_size == blob.size
+    except OSError:
+        return False
+
+
+def _not_whole(blob: Blob) -> ModelctlError:
+    return NotWholeError(
+        f"`{blob.name}` arrived twice with bytes that do not match its hash",
+        hint="the source is damaged: try again later, or another `HF_ENDPOINT`",
+    )
