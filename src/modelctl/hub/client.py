@@ -96,13 +96,10 @@ def failure(hub: Hub, ref: ModelRef, status: int, code: str | None) -> ModelctlE
         return NotFoundError(f"`{ref.id}` has no revision `{revision}`", hint=f"see its branches and tags at {page}")
     if code == "EntryNotFound":
         return NotFoundError(f"`{ref.id}` lacks a file that it lists", hint=KEEP_GOING)
+    if code == "RepoNotFound" or status == 404:
+        return _unknown(hub, ref)
     if status in {401, 403}:
         return _forbidden(hub, ref, status, page)
-    if status == 404:
-        return NotFoundError(
-            f"there is no model `{ref.id}` at {hub.endpoint}, or it is private",
-            hint=f"look for its name at {hub.endpoint}/models",
-        )
     return UnreachableError(f"the Hub at `{hub.endpoint}` answers with status {status}", hint=KEEP_GOING)
 
 
@@ -113,6 +110,15 @@ def _gated(hub: Hub, ref: ModelRef, page: str) -> NotAllowedError:
     return NotAllowedError(f"`{ref.id}` is gated, and {who} no access to it", hint=hint)
 
 
+def _unknown(hub: Hub, ref: ModelRef) -> NotFoundError:
+    """The Hub answers alike for a private repository and for none, so that nobody can probe for names."""
+    login = "" if hub.token else "; for a private one log in first: `hf auth login`"
+    return NotFoundError(
+        f"there is no model `{ref.id}` at {hub.endpoint}, or it is private",
+        hint=f"look for its name at {hub.endpoint}/models{login}",
+    )
+
+
 def _forbidden(hub: Hub, ref: ModelRef, status: int, page: str) -> NotAllowedError:
     if status == 403:
         return NotAllowedError(f"the Hub forbids access to `{ref.id}`", hint=f"see {page}")
@@ -120,10 +126,8 @@ def _forbidden(hub: Hub, ref: ModelRef, status: int, page: str) -> NotAllowedErr
         return NotAllowedError(
             f"the Hub does not accept the token it was given for `{ref.id}`", hint="log in anew: `hf auth login`"
         )
-    # The Hub answers alike for a private repository and for none, so that nobody can probe for names.
     return NotAllowedError(
-        f"the Hub wants a login for `{ref.id}`: it is private, or there is no such repository",
-        hint="check the name, then `hf auth login` or `--token`",
+        f"the Hub wants a login for `{ref.id}`", hint="log in with `hf auth login`, or give `--token`"
     )
 
 
