@@ -1,0 +1,92 @@
+"""The yard in which every test plays: a home of its own, no network but loopback, a Hub, a store, the command."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.command import Command, clean_environment
+from tests.guard import fence
+from tests.hub.loopback import Hub, make_hub_in
+from tests.stores import StoreBuilder
+
+_GUARD = Path(__file__).parent / "guard"
+_OWN = (".cache/huggingface", ".cache/modelctl", ".local/state/modelctl", ".config/modelctl")
+_OWN_VARIABLES = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fence this process before anything of the package, or of huggingface_hub, reads its environment."""
+    home = Path.home()
+    folders = [str(home / name) for name in _OWN]
+    folders += [os.environ[name] for name in _OWN_VARIABLES if os.environ.get(name)]  # noqa: TID251 - before it is replaced
+    record = Path(tempfile.mkdtemp(prefix="modelctl-guard-")) / "trespasses"
+    record.parent.chmod(0o777)
+    patch = pytest.MonkeyPatch()
+    config.add_cleanup(patch.undo)
+    config.add_cleanup(lambda: shutil.rmtree(record.parent))
+    for name in [name for name in os.environ if name.startswith(("HF_", "HUGGING", "TRANSFORMERS_", "MODELCTL_"))]:  # noqa: TID251
+        patch.delenv(name)
+    patch.setenv(fence.FENCED, os.pathsep.join(folders))
+    patch.setenv(fence.RECORD, str(record))
+    for name, value in clean_environment(home=record.parent, guard=_GUARD).items():
+        patch.setenv(name, value)
+    fence.raise_fence(folders=folders, record=str(record))
+
+
+@pytest.fixture(autouse=True)
+def _yard(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forbid the real home, the real cache and every address but loopback, also to what the test starts."""
+    for name, value in clean_environment(home=home, guard=_GUARD).items():
+        monkeypatch.setenv(name, value)
+    record = Path(os.environ[fence.RECORD])  # noqa: TID251 - set above
+    record.unlink(missing_ok=True)
+    yield
+    trespasses = record.read_text(encoding="utf-8") if record.exists() else ""
+    record.unlink(missing_ok=True)
+    assert not trespasses, f"the test left its yard:\n{trespasses}"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """The home folder of this test, and of what it starts."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project folder with an empty `models/`, as a fresh clone has it."""
+    folder = tmp_path / "project"
+    (folder / "models").mkdir(parents=True)
+    (folder / "models" / ".gitkeep").touch()
+    return folder
+
+
+@pytest.fixture
+def run(project: Path, home: Path) -> Command:
+    """The real command, as a process: `run("list", "--json")` gives exit code, stdout and stderr."""
+    return Command(project, home=home, guard=_GUARD)
+
+
+@pytest.fixture
+def store(project: Path) -> StoreBuilder:
+    """Builds models into the project's hub folder by hand: `store.add("acme/tiny")`."""
+    return StoreBuilder(project / "models" / "hub")
+
+
+@pytest.fixture
+def make_hub(tmp_path: Path) -> Iterator[Callable[..., Hub]]:
+    """Starts loopback Hubs, stopped after the test: `make_hub(private={...}, gated={...})`."""
+    with make_hub_in(tmp_path) as make:
+        yield make
+
+
+@pytest.fixture
+def hub(make_hub: Callable[..., Hub]) -> Hub:
+    """A running loopback Hub with nothing on it: `hub.add("acme/tiny", files={...})`."""
+    return make_hub()
