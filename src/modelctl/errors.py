@@ -27,6 +27,13 @@ class DeclinedError(ModelctlError):
     kind = "declined"
 
 
+class InterruptedByUserError(ModelctlError):
+    """Ctrl-C: stopped where it was, with what had arrived kept."""
+
+    exit_code = 130
+    kind = "interrupted"
+
+
 class UsageError(ModelctlError):
     """The command line cannot mean anything."""
 

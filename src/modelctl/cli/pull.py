@@ -9,13 +9,14 @@ from modelctl import project as projects
 from modelctl import ref as refs
 from modelctl.cli import options
 from modelctl.cli import output as show
-from modelctl.errors import UnreachableError, UsageError
+from modelctl.errors import InterruptedByUserError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
     from modelctl.hub.plan import PullPlan
     from modelctl.hub.pull import PullResult
     from modelctl.project import Project
 
+KEPT = "what has arrived is kept: run the same command again and it goes on from there"
 EPILOG = """\b
 Examples:
   modelctl pull Qwen/Qwen3-0.6B
@@ -75,7 +76,10 @@ def pull(
         elif not quiet:
             say_plan(out, planned)
         with out.progress() as progress:
-            result = pulls.execute(planned, hub, progress, max_workers=max_workers, patience=retry_for, force=force)
+            try:
+                result = pulls.execute(planned, hub, progress, max_workers=max_workers, patience=retry_for, force=force)
+            except KeyboardInterrupt:
+                raise InterruptedByUserError(f"the pull of `{planned.id}` was interrupted", hint=KEPT) from None
         results.append(result)
         if not json:
             _say_result(out, planned, result)

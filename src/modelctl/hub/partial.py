@@ -98,6 +98,7 @@ class Partial:
             self.path.replace(blob)
             changes.sync_folder(blob.parent)
             self._journal.unlink(missing_ok=True)
+            self._journal.with_suffix(".tmp").unlink(missing_ok=True)
         except OSError as exc:
             raise changes.translated(exc, doing="write") from exc
         self.close()

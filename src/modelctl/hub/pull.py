@@ -67,7 +67,8 @@ def execute(
             _write_record(planned)
             fetched = _fetch(planned, wanted, hub, progress, max_workers=max_workers, patience=patience, force=force)
         _publish(planned)
-        _clean_up(paths)
+        paths.pull_record.unlink(missing_ok=True)
+        changes.tidy(paths)
     seconds = time.monotonic() - began
     return PullResult(planned.id, planned.commit, planned.snapshot, len(planned.files), planned.size, fetched, seconds)
 
@@ -143,18 +144,10 @@ def _publish(planned: PullPlan) -> None:
     for folder in folders:
         changes.sync_folder(folder)
     if planned.ref is not None and _read_ref(paths, planned.ref) != commit:
-        changes.write_file(paths.ref(planned.ref), commit)
+        changes.write_file(paths.ref(planned.ref), commit, via=paths.private)
 
 
 def _read_ref(paths: RepoPaths, name: str) -> str | None:
     with contextlib.suppress(OSError, UnicodeDecodeError):
         return paths.ref(name).read_text()
     return None
-
-
-def _clean_up(paths: RepoPaths) -> None:
-    """Take away what only an unfinished pull needs."""
-    paths.pull_record.unlink(missing_ok=True)
-    for folder in (paths.partials, paths.private):
-        with contextlib.suppress(OSError):
-            folder.rmdir()

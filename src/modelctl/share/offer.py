@@ -47,7 +47,8 @@ def lay_out(
     if tree.read(paths, commit) != files:
         tree.write(paths, commit, files)
     if ref is not None and not _points_to(paths.ref(ref), commit):
-        changes.write_file(paths.ref(ref), commit)
+        changes.write_file(paths.ref(ref), commit, via=paths.private)
+    changes.tidy(paths)
     return commit
 
 

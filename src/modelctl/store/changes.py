@@ -55,17 +55,20 @@ def make_hub(hub: Path) -> None:
         write_file(tag, layout.CACHE_TAG_TEXT)
 
 
-def write_file(path: Path, text: str, *, mode: int | None = None) -> None:
+def write_file(path: Path, text: str, *, mode: int | None = None, via: Path | None = None) -> None:
     """Replace a small file: temporary name, content, fsync, rename, fsync of the folder.
 
-    Keeps the mode of the file that it replaces; a new one gets `mode`, else what the umask leaves.
+    Keeps the mode of the file that it replaces; a new one gets `mode`, else what the umask leaves. The temporary file
+    lies in `via`, where the file's own folder is one that other tools read whole, such as `refs/`.
     """
     try:
         make_folder(path.parent)
         if mode is None:
             with contextlib.suppress(FileNotFoundError):
                 mode = stat.S_IMODE(path.stat().st_mode)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        if via is not None:
+            make_folder(via)
+        temporary = (via or path.parent) / f".{path.name}.{secrets.token_hex(4)}.tmp"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
@@ -99,11 +102,26 @@ def publish_entry(paths: layout.RepoPaths, commit: str, name: str, digest: str) 
         make_folder(entry.parent)
         if entry.is_symlink() and str(entry.readlink()) == target:
             return
-        temporary = entry.with_name(f".{secrets.token_hex(4)}.tmp")
+        # Not beside the entry: killed here, it would be a file of the snapshot for every other tool.
+        make_folder(paths.private)
+        temporary = paths.private / f".{secrets.token_hex(4)}.tmp"
         temporary.symlink_to(target)
         temporary.replace(entry)
     except OSError as exc:
         raise translated(exc, doing="write") from exc
+
+
+def tidy(paths: layout.RepoPaths) -> None:
+    """Take modelctl's own folders away where nothing is left in them, and temporary files of whoever was killed.
+
+    Called under the model's lock: nobody else's are in use.
+    """
+    with contextlib.suppress(OSError):
+        for leftover in paths.private.glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+    for folder in (paths.partials, paths.private):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def set_aside(hub: Path, path: Path) -> Path:
