@@ -1,0 +1,156 @@
+"""One repository folder as a `Model`: what was read of it, put together and judged."""
+
+import os
+import shlex
+import stat
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from modelctl.ref import is_model_id
+from modelctl.store import condition, contents
+from modelctl.store.checkpoint import Checkpoint
+from modelctl.store.contents import Content, Contents, Oddity, Place, Snapshot
+from modelctl.store.layout import RepoPaths
+from modelctl.store.model import Facts, Location, Model, Problem, Revision, StoredFile
+
+CHOWN = "sudo chown -R $(id -u):$(id -g)"
+
+
+def take(place: Place, paths: RepoPaths, location: Location) -> Model | None:
+    """The model of a repository folder, in whatever condition; `None` where it is not there, or no longer."""
+    try:
+        if not stat.S_ISDIR(os.lstat(paths.folder).st_mode):
+            return _no_folder(paths, location)
+    except OSError:
+        return None
+    found = contents.read(place, paths.folder.name)
+    revisions = _revisions(found)
+    seen = condition.assess(paths, found, revisions)
+    size, allocated = _sizes(found)
+    oddities = tuple(_told(oddity, paths) for oddity in found.oddities)
+    owners = tuple(_owner_problems(paths, found)) if location == "project" else ()
+    return Model(
+        id=paths.id,
+        location=location,
+        path=paths.folder,
+        state=seen.state,
+        servable=seen.description.servable,
+        size=size,
+        allocated=allocated,
+        done=seen.done,
+        total=seen.total,
+        revisions=revisions,
+        modified=_modified(found),
+        used=_used(found, seen.checkpoint) if place.keeps_atime else None,
+        facts=seen.description.facts,
+        problems=(*_name_problems(paths), *oddities, *seen.problems, *owners),
+    )
+
+
+def _no_folder(paths: RepoPaths, location: Location) -> Model:
+    what = "link, which is not followed" if paths.folder.is_symlink() else "file where a folder should be"
+    problem = Problem("misplaced", f"`{paths.folder.name}` is a {what}", _rm(paths))
+    return Model(paths.id, location, paths.folder, "broken", None, 0, 0, 0, None, (), None, None, Facts(), (problem,))
+
+
+def _revisions(found: Contents) -> tuple[Revision, ...]:
+    """The revisions, newest first."""
+    refs: dict[str, list[str]] = {}
+    for name, commit in sorted(found.refs.items()):
+        refs.setdefault(commit, []).append(name)
+    revisions = [
+        (_newest(snapshot), commit, _revision(commit, snapshot, tuple(refs.get(commit, ()))))
+        for commit, snapshot in found.snapshots.items()
+    ]
+    return tuple(revision for _, _, revision in sorted(revisions, key=lambda one: (-one[0], one[1])))
+
+
+def _revision(commit: str, snapshot: Snapshot, refs: tuple[str, ...]) -> Revision:
+    folder = Path(snapshot.path)
+    files = tuple(
+        StoredFile(
+            name,
+            folder / name,
+            None if content is None else Path(content.path),
+            None if content is None else content.status.st_size,
+        )
+        for name, content in sorted(snapshot.entries.items())
+    )
+    there = {content.path: content.status.st_size for content in snapshot.entries.values() if content is not None}
+    return Revision(commit, folder, refs, files, sum(there.values()), _moment(_newest(snapshot)))
+
+
+def _sizes(found: Contents) -> tuple[int, int]:
+    """Bytes of what is whole, and what the disk spends on it and on unfinished contents; one inode counts once."""
+    inodes = {}
+    for content in _contents(found):
+        inodes[content.status.st_dev, content.status.st_ino] = content.status
+    allocated = sum(status.st_blocks for status in (*inodes.values(), *found.unfinished.values())) * 512
+    return sum(status.st_size for status in inodes.values()), allocated
+
+
+def _contents(found: Contents) -> Iterator[Content]:
+    yield from found.blobs.values()
+    for snapshot in found.snapshots.values():
+        yield from (content for content in snapshot.entries.values() if content is not None)
+
+
+def _modified(found: Contents) -> datetime | None:
+    times = [content.status.st_mtime for content in _contents(found)]
+    times += [snapshot.modified for snapshot in found.snapshots.values()]
+    times += [status.st_mtime for status in found.unfinished.values()]
+    return _moment(max(times, default=0.0))
+
+
+def _newest(snapshot: Snapshot) -> float:
+    times = (content.status.st_mtime for content in snapshot.entries.values() if content is not None)
+    return max((snapshot.modified, *times))
+
+
+def _used(found: Contents, checkpoint: Checkpoint | None) -> datetime | None:
+    """When weights were last read, as far as the mount keeps count of it."""
+    if checkpoint is None:
+        return None
+    entries: Mapping[str, Content | None] = found.snapshots[checkpoint.revision.commit].entries
+    weights = [content for name in checkpoint.selection.weights if (content := entries.get(name)) is not None]
+    return _moment(max((content.status.st_atime for content in weights), default=0.0))
+
+
+def _moment(seconds: float) -> datetime | None:
+    """A time of the file system; one that no calendar has is none."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC) if seconds > 0 else None
+    except (OverflowError, OSError, ValueError):
+        return None
+
+
+def _name_problems(paths: RepoPaths) -> Iterator[Problem]:
+    if not is_model_id(paths.id):
+        yield Problem("name", f"`{paths.folder.name}` is a folder that no model's name gives", _rm(paths))
+
+
+def _told(oddity: Oddity, paths: RepoPaths) -> Problem:
+    shown = os.path.relpath(oddity.path, paths.folder)
+    match oddity.kind:
+        case "unreadable":
+            fix: str | None = f"{CHOWN} {shlex.quote(str(paths.folder))}"
+        case "ref":
+            fix = condition.pull_command(paths)
+        case _:
+            fix = f"rm {shlex.quote(oddity.path)}"
+    return Problem(oddity.kind, f"`{paths.folder.name if shown == '.' else shown}` {oddity.what}", fix)
+
+
+def _owner_problems(paths: RepoPaths, found: Contents) -> Iterator[Problem]:
+    """Files of another user, as containers leave them: they can neither be replaced nor removed."""
+    user = os.geteuid()
+    strangers = sorted(found.owners - {user})
+    if strangers and user != 0:
+        whose = "root" if strangers == [0] else " and ".join(f"user {uid}" for uid in strangers)
+        fix = f"{CHOWN} {shlex.quote(str(paths.folder))}"
+        yield Problem("owner", f"some of its files belong to {whose}", fix)
+
+
+def _rm(paths: RepoPaths) -> str:
+    return f"modelctl rm {shlex.quote(paths.id)}"

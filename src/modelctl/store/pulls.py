@@ -1,0 +1,80 @@
+"""The record of a pull that runs or was interrupted, and how far it has come."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modelctl.store import reading, tree
+from modelctl.store.layout import RepoPaths
+from modelctl.store.model import Download
+from modelctl.store.tree import TreeFile
+
+if TYPE_CHECKING:
+    from modelctl.process import Owner
+
+
+@dataclass(frozen=True, slots=True)
+class PullRecord:
+    """What a pull wrote down at its start: the commit, the files it is to bring, who does it."""
+
+    commit: str
+    revision: str
+    files: tuple[str, ...]
+    total: int
+    done_before: int
+    owner: "Owner | None"
+
+
+def record(paths: RepoPaths) -> PullRecord | None:
+    """The record of the model's pull, `None` where there is none that can be read."""
+    match reading.document(paths.pull_record):
+        case {"commit": str(commit), "revision": str(revision), "files": list(files), "total": int(total), **rest}:
+            # Not at the top: it costs `list` 5 ms, and nearly never is there a record.
+            from modelctl import process
+
+            before = rest.get("done_before")
+            names = tuple(name for name in files if isinstance(name, str))
+            owner = process.from_json(rest.get("owner"))
+            return PullRecord(commit, revision, names, total, before if isinstance(before, int) else 0, owner)
+        case _:
+            return None
+
+
+def progress(paths: RepoPaths, pull: PullRecord) -> Download:
+    """How far a pull has come: whole blobs, and of unfinished ones what their journals vouch for."""
+    from modelctl import process
+
+    done = received(paths, pull.files, tree.read(paths, pull.commit))
+    active = pull.owner is not None and process.is_alive(pull.owner)
+    rate = None
+    if active and pull.owner is not None:
+        seconds = time.time() - pull.owner.since.timestamp()
+        rate = max(0, done - pull.done_before) / seconds if seconds > 0 else None
+    return Download(paths.id, pull.commit, min(done, pull.total), pull.total, rate, active)
+
+
+def received(paths: RepoPaths, names: tuple[str, ...], listing: Mapping[str, TreeFile] | None) -> int:
+    """The bytes of these files that are on the disk, a content that several of them share counted once."""
+    wanted = {listing[name].digest: listing[name].size for name in names if listing and name in listing}
+    done = 0
+    for digest, size in wanted.items():
+        try:
+            done += min(size, paths.blob(digest).stat().st_size)
+        except OSError:
+            done += min(size, journalled(paths, digest))
+    return done
+
+
+def journalled(paths: RepoPaths, digest: str) -> int:
+    """The bytes of an unfinished blob that its journal vouches for."""
+    match reading.document(paths.journal(digest)):
+        case {"size": int(size), "received": list(ranges)}:
+            spans = [span for span in ranges if isinstance(span, list) and len(span) == 2]
+            return sum(end - start for start, end in spans if _is_range(start, end, size))
+        case _:
+            return 0
+
+
+def _is_range(start: object, end: object, size: int) -> bool:
+    return isinstance(start, int) and isinstance(end, int) and 0 <= start < end <= size

@@ -1,0 +1,189 @@
+"""What lies in a store: models, revisions, files, sizes, state. Read-only, and never stopped by a damaged entry.
+
+`names` reads one folder; `scan_hub`, `scan_model` and `scan_project` look into the models.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from modelctl import ref
+from modelctl.errors import ModelctlError, NotFoundError, NotWholeError, UsageError
+from modelctl.project import Project
+from modelctl.ref import ModelRef
+from modelctl.store import changes, condition, contents, inventory, layout, pulls
+from modelctl.store.layout import RepoPaths
+from modelctl.store.model import Download, Location, Model, Revision
+
+_SHORTEST_COMMIT = 7
+
+
+def names(hub: Path) -> tuple[str, ...]:
+    """The ids of the models in a hub folder, sorted; none where there is no such folder."""
+    return tuple(sorted(_folders(hub)))
+
+
+def scan_hub(hub: Path, location: Location) -> tuple[Model, ...]:
+    """Every model of a hub folder, in whatever condition, sorted by id."""
+    place = contents.place(str(hub))
+    folders = (folder for _, folder in sorted(_folders(hub).items()))
+    taken = (inventory.take(place, layout.paths_at(hub / folder), location) for folder in folders)
+    return tuple(model for model in taken if model is not None)
+
+
+def scan_model(paths: RepoPaths, location: Location) -> Model | None:
+    """One model, `None` where its folder is not there."""
+    return inventory.take(contents.place(str(paths.hub)), paths, location)
+
+
+def scan_project(project: Project) -> tuple[Model, ...]:
+    """The models of both locations, sorted by id; one that lies in both is the project's, the other copy named."""
+    own = scan_hub(project.hub, "project")
+    if project.cache is None:
+        return own
+    places = _folders_if_readable(project.cache)
+    cache = contents.place(str(project.cache))
+    models = [
+        replace(model, other_copies=(project.cache / places[model.id],)) if model.id in places else model
+        for model in own
+    ]
+    for model_id in places.keys() - {model.id for model in own}:
+        model = inventory.take(cache, layout.paths_at(project.cache / places[model_id]), "cache")
+        models += [model] if model is not None else []
+    return tuple(sorted(models, key=lambda model: model.id))
+
+
+def find(where: Project | Sequence[Model], text: str) -> tuple[Model, ModelRef]:
+    """The model that `text` names (any form `ref.split` takes, or a unique part of a name), and the name in full.
+
+    `UsageError` with the candidates where it fits several, `NotFoundError` with close names where it fits none.
+    """
+    named = ref.split(text)
+    if isinstance(where, Project):
+        known = set(names(where.hub))
+        if where.cache is not None:
+            known |= _folders_if_readable(where.cache).keys()
+        found = _match(sorted(known), named.id)
+        model = _scanned(where, found)
+    else:
+        found = _match(sorted({model.id for model in where}), named.id)
+        model = next((model for model in where if model.id == found), None)
+    if model is None:
+        raise _not_found(named.id, [])
+    return model, replace(named, id=found)
+
+
+def revision_of(model: Model, name: str | None = None) -> Revision:
+    """The revision that a ref, a commit or a unique beginning of one (7 digits or more) names.
+
+    Without a name: that of `main`, else the only one, else the newest. `NotFoundError` where there is none of that
+    name, `NotWholeError` where there is none at all.
+    """
+    if name is None:
+        default = condition.default_of(model.revisions)
+        if default is None:
+            fix = next((problem.fix for problem in model.problems if problem.fix), None)
+            raise NotWholeError(f"`{model.id}` is {model.state} and has no revision", hint=fix and f"`{fix}`")
+        return default
+    for revision in model.revisions:
+        if name in {*revision.refs, revision.commit}:
+            return revision
+    short = [revision for revision in model.revisions if revision.commit.startswith(name)]
+    if len(name) >= _SHORTEST_COMMIT and len(short) == 1:
+        return short[0]
+    here = [", ".join((*revision.refs, revision.commit[:12])) for revision in model.revisions]
+    hint = f"here are {'; '.join(here)}" if here else f"`modelctl pull {model.id}@{name}` fetches it"
+    raise NotFoundError(f"`{model.id}` has no revision `{name}` here", hint=hint)
+
+
+def downloads(hub: Path) -> tuple[Download, ...]:
+    """The pulls that run or were interrupted, from their records."""
+    found = []
+    for _, folder in sorted(_folders(hub).items()):
+        paths = layout.paths_at(hub / folder)
+        pull = pulls.record(paths)
+        if pull is not None:
+            found.append(pulls.progress(paths, pull))
+    return tuple(found)
+
+
+def total_size(models: Sequence[Model]) -> int:
+    """The bytes of all these models together; a payload that several share counts once."""
+    seen: dict[Path, int] = {}
+    for model in models:
+        shared = layout.shared_blobs(model.path.parent)
+        blobs = {file.blob: file.size or 0 for revision in model.revisions for file in revision.files}
+        for blob, size in blobs.items():
+            if blob is not None and blob.is_relative_to(shared):
+                seen[blob] = seen.get(blob, -size) + size
+    return sum(model.size for model in models) - sum(seen.values())
+
+
+def _folders(hub: Path) -> dict[str, str]:
+    """The names of the models' folders by id."""
+    try:
+        with os.scandir(hub) as entries:
+            return {model_id: entry.name for entry in entries if (model_id := layout.model_id(entry.name)) is not None}
+    except FileNotFoundError:
+        return {}
+    except NotADirectoryError as exc:
+        in_the_way = next(path for path in (hub, *hub.parents) if path.exists())
+        raise ModelctlError(
+            f"`{in_the_way}` is a file where a folder should be",
+            hint="move it away, or name another folder with `--models-dir`",
+        ) from exc
+    except OSError as exc:
+        raise changes.translated(exc, doing="read") from exc
+
+
+def _folders_if_readable(hub: Path) -> dict[str, str]:
+    """As `_folders`; the user cache is looked at second, and a damaged one must not hide the project's models."""
+    try:
+        return _folders(hub)
+    except ModelctlError:
+        return {}
+
+
+def _scanned(project: Project, model_id: str) -> Model | None:
+    """One model of a project, from where it counts."""
+    own = _folders(project.hub).get(model_id)
+    other = _folders_if_readable(project.cache).get(model_id) if project.cache is not None else None
+    model = scan_model(layout.paths_at(project.hub / own), "project") if own else None
+    if project.cache is None or other is None:
+        return model
+    if model is None:
+        return scan_model(layout.paths_at(project.cache / other), "cache")
+    return replace(model, other_copies=(project.cache / other,))
+
+
+def _match(known: Sequence[str], text: str) -> str:
+    """The id that a text means: itself, itself in another case, the part after the slash, any part."""
+    if text in known:
+        return text
+    wanted = text.casefold()
+    for found in (
+        [name for name in known if name.casefold() == wanted],
+        [name for name in known if name.casefold().rsplit("/", 1)[-1] == wanted],
+        [name for name in known if wanted in name.casefold()],
+    ):
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names_found = ", ".join(f"`{name}`" for name in found)
+            raise UsageError(f"`{text}` fits {len(found)} models", hint=f"give more of the name: {names_found}")
+    raise _not_found(text, known)
+
+
+def _not_found(text: str, known: Sequence[str]) -> NotFoundError:
+    import difflib
+
+    short = {name.rsplit("/", 1)[-1]: name for name in known}
+    close = difflib.get_close_matches(text, known, n=3, cutoff=0.6)
+    close += [short[name] for name in difflib.get_close_matches(text, short, n=3, cutoff=0.6)]
+    hints = [f"did you mean {' or '.join(f'`{name}`' for name in dict.fromkeys(close))}"] if close else []
+    if ref.is_model_id(text) and "/" in text:
+        hints.append(f"`modelctl pull {text}` fetches it")
+    elif not close:
+        hints.append("`modelctl list` shows what is here, `modelctl pull ORG/NAME` fetches a model")
+    return NotFoundError(f"no model `{text}` here", hint="; ".join(hints))
