@@ -55,8 +55,8 @@ def pull(
 
     Fetches the files that vLLM loads. Run again, it goes on where it stopped, or brings the newest commit.
     """
-    from modelctl.hub import pull as pulls
     from modelctl.hub.plan import Choice
+    from modelctl.hub.workers import Limits
 
     wanted = [refs.parse(name, revision=revision) for name in dict.fromkeys(names)]
     if all_files and include:
@@ -69,26 +69,11 @@ def pull(
     if dry_run:
         _show_dry_run(out, project, plans)
         return
-    results = []
-    for planned in plans:
-        if json:
-            out.event("plan", **plan_object(planned))
-        elif not quiet:
-            say_plan(out, planned)
-        with out.progress() as progress:
-            try:
-                result = pulls.execute(planned, hub, progress, max_workers=max_workers, patience=retry_for, force=force)
-            except KeyboardInterrupt:
-                raise InterruptedByUserError(f"the pull of `{planned.id}` was interrupted", hint=KEPT) from None
-        results.append(result)
-        if not json:
-            _say_result(out, planned, result)
+    limits = Limits(max_workers=max_workers, patience=retry_for)
+    results = [_execute(out, planned, hub, limits) for planned in plans]
     default = None if no_use else _set_default(out, project, plans)
     if json:
         out.event("done", models=[_result_object(result) for result in results], default_model=default)
-    elif quiet:
-        for result in results:
-            out.line(result.id)
 
 
 def connect(project: "Project", token: str | None) -> Any:  # noqa: ANN401 - hub.client.Hub, loaded late
@@ -174,8 +159,26 @@ def _show_dry_run(out: show.Output, project: "Project", plans: list["PullPlan"])
         out.table(columns, rows)
 
 
+def _execute(out: show.Output, planned: "PullPlan", hub: Any, limits: Any) -> "PullResult":  # noqa: ANN401
+    from modelctl.hub import pull as pulls
+
+    if out.json:
+        out.event("plan", **plan_object(planned))
+    elif not out.quiet:
+        say_plan(out, planned)
+    with out.progress() as progress:
+        try:
+            result = pulls.execute(planned, hub, progress, limits=limits)
+        except KeyboardInterrupt:
+            raise InterruptedByUserError(f"the pull of `{planned.id}` was interrupted", hint=KEPT) from None
+    if not out.json:
+        _say_result(out, planned, result)
+    return result
+
+
 def _say_result(out: show.Output, planned: "PullPlan", result: "PullResult") -> None:
     if out.quiet:
+        out.line(result.id)
         return
     if result.fetched:
         rate = result.fetched / max(result.seconds, 0.001)

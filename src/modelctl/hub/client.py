@@ -1,9 +1,10 @@
 """The Hub as huggingface_hub speaks with it; its errors become ours here and nowhere else."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from modelctl.errors import ModelctlError, NotAllowedError, NotFoundError, NotWholeError, UnreachableError
 from modelctl.ref import ModelRef, is_commit
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 30.0
+_PASSING = {408, 429, 500, 502, 503, 504}
+_PAUSES = (0.5, 1.0, 2.0, 4.0)
+_LONGEST_PAUSE = 60.0
+_Answer = TypeVar("_Answer")
 KEEP_GOING = "run the same command again: it goes on where it stopped"
 
 
@@ -36,7 +41,7 @@ class Hub:
     def resolve(self, ref: ModelRef) -> Resolved:
         """Ask for the commit of a revision, in one request."""
         with _translated(self, ref):
-            info = self._api().model_info(ref.id, revision=ref.revision, timeout=ANSWER_SECONDS)
+            info = _patiently(lambda: self._api().model_info(ref.id, revision=ref.revision, timeout=ANSWER_SECONDS))
         if not isinstance(info.sha, str) or not is_commit(info.sha):
             raise UnreachableError(
                 f"the Hub at `{self.endpoint}` names no commit for `{ref}`", hint="check `HF_ENDPOINT`"
@@ -134,6 +139,21 @@ def _forbidden(hub: Hub, ref: ModelRef, status: int, page: str) -> NotAllowedErr
 def unreachable(hub: Hub, reason: str) -> UnreachableError:
     """The error for a Hub that cannot be spoken with."""
     return UnreachableError(f"the Hub at `{hub.endpoint}` cannot be reached: {reason}", hint=KEEP_GOING)
+
+
+def _patiently(ask: Callable[[], _Answer]) -> _Answer:
+    """Ask again, a few times, where the Hub is overloaded or out of order for the moment."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    for pause in _PAUSES:
+        try:
+            return ask()
+        except HfHubHTTPError as exc:
+            if exc.response.status_code not in _PASSING:
+                raise
+            asked_for = exc.response.headers.get("Retry-After", "")
+            time.sleep(min(float(asked_for), _LONGEST_PAUSE) if asked_for.isdigit() else pause)
+    return ask()
 
 
 @contextmanager

@@ -62,6 +62,7 @@ class PullPlan:
     format: str | None
     note: str | None
     old_commits: tuple[str, ...]
+    force: bool
     tree: Mapping[str, TreeFile] = field(repr=False)
     has_tree: bool = field(repr=False, default=False)
 
@@ -146,6 +147,7 @@ def _planned(
         format=found.format,
         note=found.note,
         old_commits=tuple(sorted(_commits(paths) - {commit})),
+        force=choice.force,
         tree=listing,
         has_tree=has_tree,
     )

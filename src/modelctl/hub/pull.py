@@ -13,14 +13,12 @@ from modelctl.hub import client, transfer
 from modelctl.hub.client import Hub
 from modelctl.hub.plan import PlannedFile, PullPlan, free_bytes, is_plain_entry, is_present
 from modelctl.hub.transfer import Blob
-from modelctl.hub.workers import Workers
+from modelctl.hub.workers import Limits, Workers
 from modelctl.progress import Progress
 from modelctl.ref import ModelRef
 from modelctl.store import changes, lock, tree
 from modelctl.store.layout import RepoPaths
 
-MAX_WORKERS = 8
-PATIENCE = 120.0
 # What folders, links and journals need beside the blobs.
 _MARGIN = 16 * 1024 * 1024
 
@@ -43,9 +41,7 @@ def execute(
     hub: Hub,
     progress: Progress,
     *,
-    max_workers: int = MAX_WORKERS,
-    patience: float = PATIENCE,
-    force: bool = False,
+    limits: Limits,
 ) -> PullResult:
     """Fetch what the plan names and let it be seen: blobs, then snapshot entries, then the ref.
 
@@ -59,13 +55,13 @@ def execute(
 
     fetched = 0
     with lock.held(paths, "pull", wait=wait):
-        wanted = [file for file in planned.files if force or not is_present(paths, planned.commit, file)]
+        wanted = [file for file in planned.files if planned.force or not is_present(paths, planned.commit, file)]
         if wanted or not planned.has_tree:
             tree.write(paths, planned.commit, planned.tree)
         if wanted:
             _check_room(planned)
             _write_record(planned)
-            fetched = _fetch(planned, wanted, hub, progress, max_workers=max_workers, patience=patience, force=force)
+            fetched = _fetch(planned, wanted, hub, progress, limits=limits)
         _publish(planned)
         paths.pull_record.unlink(missing_ok=True)
         changes.tidy(paths)
@@ -105,9 +101,7 @@ def _fetch(
     hub: Hub,
     progress: Progress,
     *,
-    max_workers: int,
-    patience: float,
-    force: bool,
+    limits: Limits,
 ) -> int:
     ref = ModelRef(planned.id, planned.revision)
     blobs = {
@@ -125,7 +119,7 @@ def _fetch(
     def refusal(status: int, code: str | None) -> ModelctlError:
         return client.failure(hub, ref, status, code)
 
-    workers = Workers(planned.paths, refusal, count=max_workers, patience=patience, force=force)
+    workers = Workers(planned.paths, refusal, limits=limits, force=planned.force)
     workers.run(list(blobs.values()), progress, resumed=planned.resumed, base=present)
     small = [planned.paths.blob(blob.digest) for blob in blobs.values() if blob.size <= transfer.SMALL]
     changes.make_durable(small)

@@ -1,6 +1,5 @@
 """The threads of one pull: they take small files and segments of large ones from one queue, and hash beside."""
 
-import fcntl
 import os
 import threading
 import time
@@ -10,11 +9,11 @@ from dataclasses import dataclass
 
 from modelctl.errors import ModelctlError, NotWholeError, UnreachableError
 from modelctl.hub import transfer
+from modelctl.hub.bloblocks import BlobLocks
 from modelctl.hub.client import KEEP_GOING
 from modelctl.hub.connection import STALL_SECONDS, Connections
 from modelctl.hub.transfer import Blob, NoRangesError, Transfer, TryAgainError, WrongBytesError
 from modelctl.progress import Progress
-from modelctl.store import changes
 from modelctl.store.layout import RepoPaths
 
 _TICK = 0.1
@@ -22,6 +21,14 @@ _GOODBYE = 0.5
 _TRIES = 12
 _LONGEST_PAUSE = 30.0
 _HASHERS = min(4, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many connections at most, and for how many seconds to go on trying while no byte arrives."""
+
+    max_workers: int = 8
+    patience: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +43,13 @@ class _Job:
 class Workers:
     """Fetches blobs into a model's folder. One instance runs once.
 
-    `patience` is how many seconds it goes on trying while no byte arrives from anywhere; `force` fetches what is there
-    already.
+    `force` fetches also what is there already.
     """
 
-    def __init__(
-        self, paths: RepoPaths, refusal: transfer.Refusal, *, count: int, patience: float, force: bool = False
-    ) -> None:
+    def __init__(self, paths: RepoPaths, refusal: transfer.Refusal, *, limits: Limits, force: bool = False) -> None:
         self._paths = paths
         self._refusal = refusal
-        self._count = count
-        self._patience = patience
+        self._limits = limits
         self._force = force
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
@@ -55,7 +58,7 @@ class Workers:
         self._messages: deque[str] = deque()
         self._finished: deque[Blob] = deque()
         self._open: dict[str, Transfer] = {}
-        self._locks: dict[str, int] = {}
+        self._locks = BlobLocks(paths)
         self._wrong: set[str] = set()
         self._waiting: set[str] = set()
         self._left: set[str] = set()
@@ -74,7 +77,7 @@ class Workers:
         self._known = {blob.digest: resumed.get(blob.digest, 0) for blob in large}
         self._jobs.extend(_Job(blob) for blob in (*small, *large))
         # A thread for every file at most; segments of a single large file keep all of them busy.
-        count = self._count if large else min(self._count, len(small))
+        count = self._limits.max_workers if large else min(self._limits.max_workers, len(small))
         threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
         threads += [threading.Thread(target=self._hash, daemon=True) for _ in range(_HASHERS if large else 0)]
         self._arrived = time.monotonic()
@@ -116,8 +119,7 @@ class Workers:
             # A thread that hangs in a read would write into whatever gets the number of a closed file.
             for one in self._open.values():
                 one.partial.close()
-        for descriptor in self._locks.values():
-            os.close(descriptor)
+        self._locks.release()
 
     # -- workers
 
@@ -157,7 +159,7 @@ class Workers:
         wait = exc.wait if isinstance(exc, TryAgainError) else None
         pause = min(0.25 * 2**tries, _LONGEST_PAUSE) if wait is None else wait
         silence = time.monotonic() - self._arrived
-        if tries > _TRIES or silence + pause > self._patience:
+        if tries > _TRIES or silence + pause > self._limits.patience:
             raise UnreachableError(f"`{job.blob.name}` cannot be fetched: {_reason(exc)}", hint=KEEP_GOING) from exc
         if pause:
             self._messages.append(f"`{job.blob.name}`: {_reason(exc)}; trying again in {pause:.1f} s")
@@ -193,10 +195,8 @@ class Workers:
 
     def _open_large(self, blob: Blob) -> None:
         """Open a large blob and queue its segments in order, so that hashing can follow closely."""
-        if not self._lock(blob):
-            with self._changed:
-                self._jobs.append(_Job(blob))
-                self._changed.wait(_TICK)
+        if not self._locks.take(blob.digest):
+            self._wait_for_other_tool(blob)
             return
         if not self._force and _is_there(self._paths, blob):
             # Another tool has fetched it while we waited for its lock.
@@ -208,6 +208,15 @@ class Workers:
         with self._changed:
             self._open[blob.digest] = one
         self._queue_segments(one)
+
+    def _wait_for_other_tool(self, blob: Blob) -> None:
+        with self._changed:
+            if blob.digest not in self._waiting:
+                self._waiting.add(blob.digest)
+                self._messages.append(f"`{blob.name}`: another tool is fetching it; waiting for that")
+            self._arrived = time.monotonic()
+            self._jobs.append(_Job(blob))
+            self._changed.wait(_TICK)
 
     def _queue_segments(self, one: Transfer) -> None:
         with self._changed:
@@ -299,28 +308,6 @@ class Workers:
         self._messages.append(f"`{blob.name}`: wrong bytes, fetched once more")
 
     # -- bookkeeping
-
-    def _lock(self, blob: Blob) -> bool:
-        """Take the lock under which huggingface_hub fetches a blob, so that nobody fetches it beside us."""
-        if blob.digest in self._locks:
-            return True
-        path = self._paths.blob_lock(blob.digest)
-        changes.make_folder(path.parent)
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError as exc:
-            raise changes.translated(exc, doing="lock") from exc
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            self._arrived = time.monotonic()
-            if blob.digest not in self._waiting:
-                self._waiting.add(blob.digest)
-                self._messages.append(f"`{blob.name}`: another tool is fetching it; waiting for that")
-            return False
-        self._locks[blob.digest] = descriptor
-        return True
 
     def _arrive(self, count: int) -> None:
         if count:

@@ -1,0 +1,39 @@
+"""The locks under which huggingface_hub fetches blobs: held by us too, so that nobody fetches one beside us."""
+
+import fcntl
+import os
+
+from modelctl.store import changes
+from modelctl.store.layout import RepoPaths
+
+
+class BlobLocks:
+    """The blob locks that one pull holds in one model. The files stay, as huggingface_hub leaves them."""
+
+    def __init__(self, paths: RepoPaths) -> None:
+        self._paths = paths
+        self._held: dict[str, int] = {}
+
+    def take(self, digest: str) -> bool:
+        """Hold a blob's lock, without waiting; `False` while another tool has it."""
+        if digest in self._held:
+            return True
+        path = self._paths.blob_lock(digest)
+        changes.make_folder(path.parent)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as exc:
+            raise changes.translated(exc, doing="lock") from exc
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._held[digest] = descriptor
+        return True
+
+    def release(self) -> None:
+        """Let all of them go."""
+        for descriptor in self._held.values():
+            os.close(descriptor)
+        self._held.clear()
