@@ -1,6 +1,7 @@
 """`python -m modelctl.share HUB_FOLDER...`: a Hub on loopback as a process of its own."""
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -15,10 +16,14 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="the port, 0 for any free one (default: %(default)s)")
     parser.add_argument("--cdn-host", help="another name of this machine, for the redirects of large files")
     arguments = parser.parse_args()
-    with server.listen(arguments.host, arguments.port) as listener:
-        sys.stdout.write(f"{server.address(listener)}\n")
+    # Blocked here and in the server's thread: the wait below takes them, and the exit code stays 0.
+    ends = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    served = app.build(arguments.hub, cdn_host=arguments.cdn_host)
+    with server.serving(served, host=arguments.host, port=arguments.port) as url:
+        sys.stdout.write(f"{url}\n")
         sys.stdout.flush()
-        server.Server(app.build(arguments.hub, cdn_host=arguments.cdn_host)).run(sockets=[listener])
+        signal.sigwait(ends)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ from typing import Any
 from modelctl.errors import NotFoundError
 from modelctl.ref import is_commit, is_revision
 from modelctl.share import digests
-from modelctl.store import layout, tree
+from modelctl.store import layout, reading, tree
 from modelctl.store.layout import RepoPaths
 
 _KEPT = 256
+_MAX_REF = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,8 @@ class Catalogue:
             status = path.stat()
         except OSError:
             return None
+        if not stat.S_ISREG(status.st_mode):
+            return None
         key = status.st_mtime_ns, status.st_size
         if path not in self._trees or self._trees[path][0] != key:
             _make_room(self._trees)
@@ -183,10 +186,7 @@ def _entries(snapshot: Path) -> list[str]:
 
 
 def _read_ref(paths: RepoPaths, name: str) -> str | None:
-    try:
-        text = paths.ref(name).read_bytes()[:64].decode("ascii", "replace").strip()
-    except OSError:
-        return None
+    text = (reading.head(paths.ref(name), _MAX_REF) or b"").decode("ascii", "replace").strip()
     return text if is_commit(text) else None
 
 

@@ -1,17 +1,14 @@
 """A repository as the JSON that the Hub tells of it."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
 from urllib.parse import quote
 
 from modelctl.share import digests
 from modelctl.share.catalogue import Offer
+from modelctl.share.query import Json
 
-Json = dict[str, Any]
-# As many entries a page as the Hub gives; fewer where each carries more.
-PAGE, PAGE_EXPANDED = 1000, 50
 _LISTED = ("id", "modelId", "author", "sha", "lastModified", "private", "gated", "disabled", "downloads", "likes")
 
 
@@ -111,13 +108,6 @@ def refs(named: Mapping[str, str], *, with_pull_requests: bool) -> Json:
     if not with_pull_requests:
         del told["pullRequests"]
     return told
-
-
-def page(entries: Sequence[Json], *, cursor: str, size: int) -> tuple[list[Json], str | None]:
-    """The entries from `cursor` on, and the cursor of the next page where there is one."""
-    start = int(cursor) if cursor.isdecimal() else 0
-    following = start + size
-    return list(entries[start:following]), str(following) if following < len(entries) else None
 
 
 def disposition(name: str) -> str:

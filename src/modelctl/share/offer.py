@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from modelctl.errors import NotFoundError, UsageError
-from modelctl.ref import is_revision
 from modelctl.share import digests
 from modelctl.store import changes, layout, tree
 
@@ -33,7 +32,7 @@ def lay_out(
     folder where the file system can. The id follows from names and contents: doing it twice changes nothing.
     `names` are the files to take (all by default), `lfs` those to keep in LFS beyond the Hub's own rule.
     """
-    if ref is not None and not is_revision(ref):
+    if ref is not None and not layout.is_ref_path(ref):
         raise UsageError(f"`{ref}` is not a revision", hint="give a branch or a tag")
     paths = layout.RepoPaths(hub, model_id)
     files = {name: _listed(folder / name, name, lfs=lfs) for name in sorted(names or _names(folder))}
@@ -42,7 +41,7 @@ def lay_out(
     commit = digests.commit_id({name: file.digest for name, file in files.items()})
     changes.make_hub(hub)
     for name, file in files.items():
-        _place(folder / name, paths.blob(file.digest))
+        _place(folder / name, paths.blob(file.digest), via=paths.private)
         changes.publish_entry(paths, commit, name, file.digest)
     if tree.read(paths, commit) != files:
         tree.write(paths, commit, files)
@@ -66,12 +65,13 @@ def _listed(path: Path, name: str, *, lfs: Collection[str]) -> tree.TreeFile:
     return digests.measured(path, name, lfs=name in lfs)
 
 
-def _place(source: Path, blob: Path) -> None:
+def _place(source: Path, blob: Path, *, via: Path) -> None:
     """Give `source` a second name as a blob, or its blocks, or its bytes; the blob appears by one rename."""
     if blob.exists() and blob.stat().st_size == source.stat().st_size:
         return
     changes.make_folder(blob.parent)
-    temporary = blob.with_name(f".{secrets.token_hex(4)}.tmp")
+    changes.make_folder(via)
+    temporary = via / f"{secrets.token_hex(4)}.tmp"
     try:
         if not (_clone(source, temporary) or _link(source, temporary)):
             shutil.copyfile(source, temporary)

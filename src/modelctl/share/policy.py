@@ -48,8 +48,13 @@ def user(policy: Policy, authorization: str | None) -> str | None:
 
 def check_visible(policy: Policy, model_id: str, *, user: str | None) -> None:
     """Refuse a private repository as if it were not there."""
-    if model_id in policy.private and user not in policy.private[model_id]:
+    if not is_visible(policy, model_id, user=user):
         raise unknown_repository(user)
+
+
+def is_visible(policy: Policy, model_id: str, *, user: str | None) -> bool:
+    """Whether a user may know that a repository is there."""
+    return model_id not in policy.private or user in policy.private[model_id]
 
 
 def check_granted(policy: Policy, model_id: str, *, user: str | None) -> None:

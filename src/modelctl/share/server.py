@@ -58,8 +58,9 @@ class Server(uvicorn.Server):
             server.close()
         for connection in list(self.server_state.connections):
             connection.transport.abort()
-        for task in list(self.server_state.tasks):
-            task.cancel()
+        # Each answer sees that its client has gone and ends by itself.
+        if tasks := list(self.server_state.tasks):
+            await asyncio.wait(tasks, timeout=_GRACE)
 
     def stop(self, *, force: bool = False) -> None:
         """End from any thread; `force` cuts the answers that are being sent."""
