@@ -44,6 +44,9 @@ def pull(
     retry_for: Annotated[
         float, typer.Option("--retry-for", metavar="SECONDS", help="How long to keep trying while nothing arrives.")
     ] = 120.0,
+    stall_after: Annotated[
+        float, typer.Option("--stall-after", metavar="SECONDS", help="When a silent connection is given up.")
+    ] = 20.0,
     force: Annotated[bool, typer.Option("--force", help="Fetch again what is already here.")] = False,
     no_use: Annotated[bool, typer.Option("--no-use", help="Do not make it the project's default model.")] = False,
     models_dir: options.ModelsDir = None,
@@ -69,7 +72,7 @@ def pull(
     if dry_run:
         _show_dry_run(out, project, plans)
         return
-    limits = Limits(max_workers=max_workers, patience=retry_for)
+    limits = Limits(max_workers=max_workers, patience=retry_for, stall=stall_after)
     results = [_execute(out, planned, hub, limits) for planned in plans]
     default = None if no_use else _set_default(out, project, plans)
     if json:

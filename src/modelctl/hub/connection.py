@@ -16,7 +16,6 @@ from functools import cache
 
 from modelctl import __version__
 
-STALL_SECONDS = 20
 MAX_REDIRECTS = 10
 _REDIRECTS = {301, 302, 303, 307, 308}
 _DRAIN_LIMIT = 256 * 1024
@@ -50,7 +49,7 @@ class Target:
 class Connections:
     """The open connections of one thread, one an origin."""
 
-    def __init__(self, *, timeout: float = STALL_SECONDS) -> None:
+    def __init__(self, *, timeout: float) -> None:
         self._timeout = timeout
         self._open: dict[str, http.client.HTTPConnection] = {}
 

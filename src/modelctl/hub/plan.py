@@ -219,7 +219,7 @@ def _ask_for(hub: Hub, ref: ModelRef, commit: str, name: str, file: TreeFile) ->
     from modelctl.hub.connection import Connections
 
     blob = Blob(name, file.digest, file.size, transfer.blob_target(hub.endpoint, ref.id, commit, name, hub.token))
-    connections = Connections()
+    connections = Connections(timeout=client.ANSWER_SECONDS)
     try:
         return transfer.fetch_small(connections, blob, lambda status, code: client.failure(hub, ref, status, code))
     except (transfer.TryAgainError, transfer.WrongBytesError, OSError) as exc:

@@ -11,7 +11,7 @@ from modelctl.errors import ModelctlError, NotWholeError, UnreachableError
 from modelctl.hub import transfer
 from modelctl.hub.bloblocks import BlobLocks
 from modelctl.hub.client import KEEP_GOING
-from modelctl.hub.connection import STALL_SECONDS, Connections
+from modelctl.hub.connection import Connections
 from modelctl.hub.transfer import Blob, NoRangesError, Transfer, TryAgainError, WrongBytesError
 from modelctl.progress import Progress
 from modelctl.store.layout import RepoPaths
@@ -25,10 +25,14 @@ _HASHERS = min(4, os.cpu_count() or 1)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many connections at most, and for how many seconds to go on trying while no byte arrives."""
+    """How many connections at most, and for how many seconds to go on trying while no byte arrives.
+
+    `stall` is after how many seconds without a byte one connection is given up and opened anew.
+    """
 
     max_workers: int = 8
     patience: float = 120.0
+    stall: float = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,7 @@ class Workers:
     # -- workers
 
     def _work(self) -> None:
-        connections = Connections()
+        connections = Connections(timeout=self._limits.stall)
         try:
             while (job := self._take()) is not None:
                 self._persist(job, connections)
@@ -334,7 +338,7 @@ def _position(job: _Job) -> int:
 
 
 def _reason(exc: Exception) -> str:
-    return f"no byte for {STALL_SECONDS} s" if isinstance(exc, TimeoutError) else str(exc) or type(exc).__name__
+    return "no byte came in time" if isinstance(exc, TimeoutError) else str(exc) or type(exc).__name__
 
 
 def _is_there(paths: RepoPaths, blob: Blob) -> bool:
