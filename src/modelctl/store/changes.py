@@ -58,20 +58,25 @@ def make_hub(hub: Path) -> None:
 def write_file(path: Path, text: str, *, mode: int | None = None, via: Path | None = None) -> None:
     """Replace a small file: temporary name, content, fsync, rename, fsync of the folder.
 
-    Keeps the mode of the file that it replaces; a new one gets `mode`, else what the umask leaves. The temporary file
-    lies in `via`, where the file's own folder is one that other tools read whole, such as `refs/`.
+    Keeps the mode of the file that it replaces, and its owner where that is allowed; a new one gets `mode`, else what
+    the umask leaves. The temporary file lies in `via`, where the file's own folder is one that other tools read whole,
+    such as `refs/`.
     """
+    before: os.stat_result | None = None
     try:
         make_folder(path.parent)
-        if mode is None:
-            with contextlib.suppress(FileNotFoundError):
-                mode = stat.S_IMODE(path.stat().st_mode)
+        with contextlib.suppress(FileNotFoundError):
+            before = path.stat()
+            mode = stat.S_IMODE(before.st_mode) if mode is None else mode
         if via is not None:
             make_folder(via)
         temporary = (via or path.parent) / f".{path.name}.{secrets.token_hex(4)}.tmp"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+                if before is not None and (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
+                    with contextlib.suppress(PermissionError):
+                        os.fchown(file.fileno(), before.st_uid, before.st_gid)
                 if mode is not None:
                     os.fchmod(file.fileno(), mode)
                 file.write(text)
