@@ -7,8 +7,10 @@ from typing import Annotated, NoReturn
 import typer
 
 from modelctl import __version__
+from modelctl.cli import list as list_
 from modelctl.cli import output as show
 from modelctl.cli import pull
+from modelctl.cli import show as show_
 from modelctl.errors import ModelctlError
 
 # A usage error of the command line parser; Typer exports one of its subclasses, not the class itself.
@@ -43,6 +45,9 @@ def root(
     """Hold the options that stand before a command."""
 
 
+app.command("list", epilog=list_.EPILOG)(list_.list_models)
+app.command("ls", epilog=list_.EPILOG, hidden=True)(list_.list_models)
+app.command("show", epilog=show_.EPILOG)(show_.show_model)
 app.command("pull", epilog=pull.EPILOG)(pull.pull)
 
 

@@ -8,13 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from modelctl.ref import is_model_id
-from modelctl.store import condition, contents
+from modelctl.store import condition, contents, ownership
 from modelctl.store.checkpoint import Checkpoint
 from modelctl.store.contents import Content, Contents, Oddity, Place, Snapshot
 from modelctl.store.layout import RepoPaths
 from modelctl.store.model import Facts, Location, Model, Problem, Revision, StoredFile
-
-CHOWN = "sudo chown -R $(id -u):$(id -g)"
 
 
 def take(place: Place, paths: RepoPaths, location: Location) -> Model | None:
@@ -29,7 +27,7 @@ def take(place: Place, paths: RepoPaths, location: Location) -> Model | None:
     seen = condition.assess(paths, found, revisions)
     size, allocated = _sizes(found)
     oddities = tuple(_told(oddity, paths) for oddity in found.oddities)
-    owners = tuple(_owner_problems(paths, found)) if location == "project" else ()
+    owners = tuple(ownership.of_folder(paths.folder, found.owners)) if location == "project" else ()
     return Model(
         id=paths.id,
         location=location,
@@ -134,22 +132,12 @@ def _told(oddity: Oddity, paths: RepoPaths) -> Problem:
     shown = os.path.relpath(oddity.path, paths.folder)
     match oddity.kind:
         case "unreadable":
-            fix: str | None = f"{CHOWN} {shlex.quote(str(paths.folder))}"
+            fix: str | None = ownership.fix(paths.folder)
         case "ref":
             fix = condition.pull_command(paths)
         case _:
             fix = f"rm {shlex.quote(oddity.path)}"
     return Problem(oddity.kind, f"`{paths.folder.name if shown == '.' else shown}` {oddity.what}", fix)
-
-
-def _owner_problems(paths: RepoPaths, found: Contents) -> Iterator[Problem]:
-    """Files of another user, as containers leave them: they can neither be replaced nor removed."""
-    user = os.geteuid()
-    strangers = sorted(found.owners - {user})
-    if strangers and user != 0:
-        whose = "root" if strangers == [0] else " and ".join(f"user {uid}" for uid in strangers)
-        fix = f"{CHOWN} {shlex.quote(str(paths.folder))}"
-        yield Problem("owner", f"some of its files belong to {whose}", fix)
 
 
 def _rm(paths: RepoPaths) -> str:

@@ -3,8 +3,9 @@
 `names` reads one folder; `scan_hub`, `scan_model` and `scan_project` look into the models.
 """
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,21 +38,35 @@ def scan_model(paths: RepoPaths, location: Location) -> Model | None:
     return inventory.take(contents.place(str(paths.hub)), paths, location)
 
 
-def scan_project(project: Project) -> tuple[Model, ...]:
-    """The models of both locations, sorted by id; one that lies in both is the project's, the other copy named."""
-    own = scan_hub(project.hub, "project")
-    if project.cache is None:
-        return own
-    places = _folders_if_readable(project.cache)
-    cache = contents.place(str(project.cache))
-    models = [
-        replace(model, other_copies=(project.cache / places[model.id],)) if model.id in places else model
-        for model in own
-    ]
-    for model_id in places.keys() - {model.id for model in own}:
-        model = inventory.take(cache, layout.paths_at(project.cache / places[model_id]), "cache")
-        models += [model] if model is not None else []
-    return tuple(sorted(models, key=lambda model: model.id))
+def project_names(project: Project) -> tuple[str, ...]:
+    """The ids of the models of both locations, sorted, each once."""
+    return tuple(sorted(_placed(project)))
+
+
+def scan_project(project: Project, ids: Collection[str] | None = None) -> tuple[Model, ...]:
+    """The models of both locations, sorted by id; one that lies in both is the project's, the other copy named.
+
+    `ids` narrows it to some of them.
+    """
+    places = {"project": contents.place(str(project.hub)), "cache": contents.place(str(project.user_cache))}
+    models = []
+    for model_id, ((location, folder), *others) in sorted(_placed(project).items()):
+        if ids is None or model_id in ids:
+            model = inventory.take(places[location], layout.paths_at(folder), location)
+            models += [replace(model, other_copies=tuple(path for _, path in others))] if model is not None else []
+    return tuple(models)
+
+
+def matching(known: Sequence[str], parts: Sequence[str]) -> tuple[str, ...]:
+    """The ids that any of these parts of names, or globs, fits. `NotFoundError` for one that fits none."""
+    chosen: set[str] = set()
+    for part in parts:
+        named = ref.split(part).id
+        fitting = {name for name in known if _fits(name.casefold(), named.casefold())}
+        if not fitting:
+            raise _not_found(named, known)
+        chosen |= fitting
+    return tuple(name for name in known if name in chosen)
 
 
 def find(where: Project | Sequence[Model], text: str) -> tuple[Model, ModelRef]:
@@ -60,17 +75,12 @@ def find(where: Project | Sequence[Model], text: str) -> tuple[Model, ModelRef]:
     `UsageError` with the candidates where it fits several, `NotFoundError` with close names where it fits none.
     """
     named = ref.split(text)
-    if isinstance(where, Project):
-        known = set(names(where.hub))
-        if where.cache is not None:
-            known |= _folders_if_readable(where.cache).keys()
-        found = _match(sorted(known), named.id)
-        model = _scanned(where, found)
-    else:
-        found = _match(sorted({model.id for model in where}), named.id)
-        model = next((model for model in where if model.id == found), None)
+    known = project_names(where) if isinstance(where, Project) else tuple(model.id for model in where)
+    found = _match(known, named.id)
+    models = scan_project(where, {found}) if isinstance(where, Project) else where
+    model = next((model for model in models if model.id == found), None)
     if model is None:
-        raise _not_found(named.id, [])
+        raise _not_found(named.id, known)
     return model, replace(named, id=found)
 
 
@@ -137,24 +147,26 @@ def _folders(hub: Path) -> dict[str, str]:
         raise changes.translated(exc, doing="read") from exc
 
 
-def _folders_if_readable(hub: Path) -> dict[str, str]:
-    """As `_folders`; the user cache is looked at second, and a damaged one must not hide the project's models."""
-    try:
-        return _folders(hub)
-    except ModelctlError:
-        return {}
+def _placed(project: Project) -> dict[str, list[tuple[Location, Path]]]:
+    """Where each model lies, the place that counts first."""
+    placed: dict[str, list[tuple[Location, Path]]] = {
+        model_id: [("project", project.hub / folder)] for model_id, folder in _folders(project.hub).items()
+    }
+    cache = project.cache
+    if cache is not None:
+        # It is looked at second: one that cannot be read must not hide the project's models.
+        with contextlib.suppress(ModelctlError):
+            for model_id, folder in _folders(cache).items():
+                placed.setdefault(model_id, []).append(("cache", cache / folder))
+    return placed
 
 
-def _scanned(project: Project, model_id: str) -> Model | None:
-    """One model of a project, from where it counts."""
-    own = _folders(project.hub).get(model_id)
-    other = _folders_if_readable(project.cache).get(model_id) if project.cache is not None else None
-    model = scan_model(layout.paths_at(project.hub / own), "project") if own else None
-    if project.cache is None or other is None:
-        return model
-    if model is None:
-        return scan_model(layout.paths_at(project.cache / other), "cache")
-    return replace(model, other_copies=(project.cache / other,))
+def _fits(name: str, part: str) -> bool:
+    if any(letter in part for letter in "*?["):
+        from fnmatch import fnmatchcase
+
+        return fnmatchcase(name, part)
+    return part in name
 
 
 def _match(known: Sequence[str], text: str) -> str:

@@ -1,0 +1,54 @@
+"""`modelctl list`: what is here."""
+
+from typing import Annotated
+
+import typer
+
+from modelctl import project as projects
+from modelctl.cli import options
+from modelctl.cli import output as show
+
+EPILOG = """\b
+Examples:
+  modelctl list
+  modelctl list qwen
+  modelctl list --json | jq -r '.models[] | select(.state == "ready").id'
+"""
+
+
+def list_models(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Only models with this in their name; globs too.")
+    ] = None,
+    models_dir: options.ModelsDir = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """List the models of ./models and of your own cache.
+
+    A half or damaged model is shown with its problem and the command that mends it.
+    """
+    from modelctl.store import scan
+
+    project = projects.locate(models_dir)
+    out = show.Output(json=json, quiet=quiet)
+    known = scan.project_names(project)
+    chosen = scan.matching(known, names) if names else known
+    if quiet and not json:
+        for name in chosen:
+            out.line(name)
+        return
+    from modelctl.cli import models as shown
+
+    models = scan.scan_project(project, chosen)
+    if json:
+        listed = [shown.model_object(model) for model in models]
+        out.object({"models_dir": str(project.models_dir), "models": listed})
+        return
+    if not models:
+        out.say(f"no models in `{project.models_dir}` yet")
+        out.say("hint: `modelctl pull Qwen/Qwen3-0.6B` fetches a small one")
+        return
+    out.table(shown.COLUMNS, map(shown.row, models))
+    out.line(f"{show.plural(len(models), 'model')}, {show.size(scan.total_size(models))}")
+    shown.say_problems(out, models)

@@ -1,0 +1,119 @@
+"""`modelctl show`: all that is known of one model."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from modelctl import project as projects
+from modelctl.cli import options
+from modelctl.cli import output as show
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from modelctl.store.model import Model, Revision
+
+EPILOG = """\b
+Examples:
+  modelctl show Qwen/Qwen3-0.6B
+  modelctl show qwen3-0.6b
+  modelctl show qwen3-0.6b@main --json
+"""
+
+
+def show_model(
+    name: Annotated[str, typer.Argument(metavar="NAME[@REV]", help="A model, or any unique part of its name.")],
+    models_dir: options.ModelsDir = None,
+    json: options.Json = False,
+) -> None:
+    """Show one model: its facts, revisions, files and problems."""
+    from dataclasses import replace
+
+    from modelctl.store import scan
+
+    model, named = scan.find(projects.locate(models_dir), name)
+    if named.revision is not None:
+        model = replace(model, revisions=(scan.revision_of(model, named.revision),))
+    out = show.Output(json=json)
+    if json:
+        out.object({"model": model_object(model)})
+        return
+    for line in _lines(model):
+        out.line(line)
+    for problem in model.problems:
+        out.say(f"problem: {problem.message}")
+        if problem.fix:
+            out.say(f"hint: `{problem.fix}`")
+
+
+def model_object(model: "Model") -> dict[str, Any]:
+    """The keys of `list`, and the files of each revision."""
+    from modelctl.cli import models
+
+    revisions = [{**models.revision_object(one), "files": _files(one), "path": one.path} for one in model.revisions]
+    return {**models.model_object(model), "revisions": revisions}
+
+
+def _files(revision: "Revision") -> list[dict[str, Any]]:
+    return [{"name": file.name, "size": file.size, "path": file.path, "blob": file.blob} for file in revision.files]
+
+
+def _lines(model: "Model") -> Iterator[str]:
+    yield model.id
+    facts = [(label, text) for label, text in _facts(model) if text]
+    width = max(len(label) for label, _ in facts)
+    for label, text in facts:
+        yield f"  {label.ljust(width)}  {text}"
+    for revision in model.revisions:
+        yield ""
+        yield from _revision_lines(revision)
+
+
+def _facts(model: "Model") -> Iterator[tuple[str, str | None]]:
+    from modelctl.cli import models
+
+    facts = model.facts
+    yield "state", models.state(model) + _served(model)
+    yield model.location, str(model.path)
+    for path in model.other_copies:
+        yield "also in cache", _other_copy(path)
+    yield "size", f"{show.size(model.size)} ({show.size(model.allocated)} on disk)"
+    if model.total is not None and model.state != "ready":
+        yield "arrived", f"{show.size(model.done)} of {show.size(model.total)}"
+    yield "format", facts.format
+    yield "task", facts.task
+    yield "architecture", facts.architecture
+    if facts.parameters is not None:
+        yield "parameters", f"{show.count(facts.parameters)} ({facts.parameters:,})"
+    yield "dtype", facts.dtype
+    yield "quantization", facts.quantization
+    if facts.context_length is not None:
+        yield "context", f"{facts.context_length:,} tokens"
+    yield "license", facts.license
+    yield "modified", show.age(model.modified)
+    yield "used", show.age(model.used) if model.used else None
+
+
+def _served(model: "Model") -> str:
+    if model.servable is None:
+        return ""
+    return ", vLLM can serve it" if model.servable else ", vLLM cannot serve it"
+
+
+def _other_copy(path: "Path") -> str:
+    """Where another copy lies, and in what condition."""
+    from modelctl.cli import models
+    from modelctl.store import layout, scan
+
+    copy = scan.scan_model(layout.paths_at(path), "cache")
+    return f"{path} ({models.state(copy)}, {show.size(copy.size)})" if copy else str(path)
+
+
+def _revision_lines(revision: "Revision") -> list[str]:
+    refs = f" ({', '.join(revision.refs)})" if revision.refs else ""
+    count = show.plural(len(revision.files), "file")
+    heading = f"revision {revision.commit}{refs}: {count}, {show.size(revision.size)}, {show.age(revision.modified)}"
+    columns = (show.Column("FILE"), show.Column("SIZE", "right"))
+    table = show.table_lines(columns, ((file.name, show.size(file.size)) for file in revision.files))
+    return [heading, *(f"  {line}" for line in table)]
