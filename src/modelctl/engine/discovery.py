@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from modelctl import project as projects
+from modelctl.engine import home
 from modelctl.errors import ModelctlError, NoRoomError, NotAllowedError, NotFoundError
 from modelctl.project import Project
 
@@ -20,7 +21,8 @@ Device = Literal["cuda", "rocm", "cpu", "tpu", "xpu"]
 _PROBE = Path(__file__).with_name("probe.py")
 # The probe takes 0.2 s; the rest is for a cold disk.
 _PATIENCE = 30.0
-_INSTALL = "`modelctl engine install` puts vLLM into an environment of its own"
+OWN = "installed by `modelctl engine install`"
+INSTALL = "`modelctl engine install` puts vLLM into an environment of its own"
 _INSTALL_CPU = "`modelctl engine install --cpu` puts the build for the CPU into an environment of its own"
 
 
@@ -59,7 +61,7 @@ def required(project: Project, *, python: Path | None = None) -> Engine:
     """As `find`, with `NotFoundError` where there is no vLLM at all."""
     engine = find(project, python=python)
     if engine is None:
-        raise NotFoundError("no vLLM is installed", hint=_INSTALL)
+        raise NotFoundError("no vLLM is installed", hint=INSTALL)
     return engine
 
 
@@ -128,41 +130,7 @@ def probe(python: Path, *, how: str, environ: Mapping[str, str]) -> Engine | Non
             return None
 
 
-def environments() -> Path:
-    """The folder of our own environments, and of the record that names the one in use."""
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("modelctl")) / "engine"
-
-
-def record(home: Path) -> dict[str, object]:
-    """What `engine install` wrote last of all: without it, what lies in `home` is no engine."""
-    try:
-        value = json.loads((home / "engine.json").read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def own_python(home: Path) -> Path | None:
-    """The interpreter of our own environment, if one was installed whole."""
-    folder = record(home).get("folder")
-    # One name below `home`: a record that was tampered with leads nowhere else.
-    if not isinstance(folder, str) or folder != Path(folder).name or not folder:
-        return None
-    python = home / folder / "bin" / "python"
-    return python if python.exists() else None
-
-
-def _named(python: Path, how: str, project: Project) -> Engine:
-    path = _interpreter(python, project.environ)
-    engine = probe(path, how=how, environ=project.environ)
-    if engine is None:
-        raise NotFoundError(f"`{path}`, {how}, has no vLLM", hint=_INSTALL)
-    return engine
-
-
-def _interpreter(named: Path, environ: Mapping[str, str]) -> Path:
+def interpreter(named: Path, environ: Mapping[str, str]) -> Path:
     """What the user may mean: an interpreter, the folder of an environment, or a command on `PATH`."""
     path = named.expanduser()
     if path.is_dir():
@@ -173,10 +141,18 @@ def _interpreter(named: Path, environ: Mapping[str, str]) -> Path:
     return path.absolute()
 
 
+def _named(python: Path, how: str, project: Project) -> Engine:
+    path = interpreter(python, project.environ)
+    engine = probe(path, how=how, environ=project.environ)
+    if engine is None:
+        raise NotFoundError(f"`{path}`, {how}, has no vLLM", hint=INSTALL)
+    return engine
+
+
 def _candidates(project: Project) -> Iterator[tuple[Path, str]]:
-    own = own_python(environments())
+    own = home.python(home.default())
     if own is not None:
-        yield own, "installed by `modelctl engine install`"
+        yield own, OWN
     if find_spec("vllm") is not None:
         yield Path(sys.executable), "in the environment of modelctl"
     script = shutil.which("vllm", path=project.environ.get("PATH"))

@@ -1,0 +1,247 @@
+"""`modelctl engine`: vLLM in an environment of its own."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from modelctl import project as projects
+from modelctl.cli import options
+from modelctl.cli import output as show
+from modelctl.errors import InterruptedByUserError, UsageError
+
+if TYPE_CHECKING:
+    from modelctl.engine.discovery import Engine
+    from modelctl.engine.recipe import Build, InstallPlan
+
+app = typer.Typer(
+    name="engine",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Install vLLM into an environment of its own, see which one is used, remove it.",
+)
+
+INSTALL_EPILOG = """\b
+Examples:
+  modelctl engine install
+  modelctl engine install --cpu
+  modelctl engine install --cuda --version 0.32.0
+  modelctl engine install --dry-run
+"""
+STATUS_EPILOG = """\b
+Examples:
+  modelctl engine status
+  modelctl engine status --json | jq .version
+"""
+REMOVE_EPILOG = """\b
+Examples:
+  modelctl engine remove
+  modelctl engine remove --yes
+"""
+_DEVICES = {"cpu": "the CPU", "cuda": "NVIDIA GPUs", "rocm": "AMD GPUs", "tpu": "TPUs", "xpu": "Intel GPUs"}
+
+
+@app.command(epilog=INSTALL_EPILOG)
+def install(
+    cpu: Annotated[bool, typer.Option("--cpu", help="The build for the CPU (default: where there is no GPU).")] = False,
+    cuda: Annotated[
+        bool, typer.Option("--cuda", help="The build for NVIDIA GPUs (default: where there is one).")
+    ] = False,
+    version: Annotated[
+        str | None, typer.Option("--version", metavar="V", help="Another version than the one that is known to work.")
+    ] = None,
+    python: Annotated[
+        Path | None,
+        typer.Option("--python", metavar="INTERPRETER", help="The Python to build it with (default: ours)."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Install again what is already there.")] = False,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+) -> None:
+    """Put vLLM into an environment of its own.
+
+    Its pins never meet those of anything else. `serve` uses it where nothing else is named.
+    """
+    from modelctl.engine import discovery, environment, home
+
+    if cpu and cuda:
+        raise UsageError("`--cpu` and `--cuda` contradict each other", hint="give one of them")
+    environ = projects.locate().environ
+    out = show.Output(json=json)
+    build: Build = "cuda" if cuda or (not cpu and discovery.gpu() == "nvidia") else "cpu"
+    folder = home.default()
+    present = None if force else environment.installed(folder, environ=environ)
+    if present and environment.serves(present, build, version) and not dry_run:
+        _show_installed(out, present, changed=False, seconds=0.0)
+        return
+    planned = environment.plan(
+        folder,
+        build,
+        environ=environ,
+        log=home.log(),
+        version=version,
+        interpreter=discovery.interpreter(python, environ) if python else None,
+    )
+    if dry_run:
+        _show_dry_run(out, planned)
+        return
+    if json:
+        out.event("plan", **_plan_object(planned))
+    else:
+        _say_plan(out, planned)
+    started = time.monotonic()
+    with out.progress() as progress:
+        try:
+            engine = environment.execute(planned, progress, force=force)
+        except KeyboardInterrupt:
+            kept = f"run the same command again: `{planned.tool.name}` keeps what it has downloaded"
+            raise InterruptedByUserError("the installation of vLLM was interrupted", hint=kept) from None
+    _show_installed(out, engine, changed=True, seconds=time.monotonic() - started)
+
+
+@app.command(epilog=STATUS_EPILOG)
+def status(
+    python: Annotated[
+        Path | None, typer.Option("--python", metavar="INTERPRETER", help="Ask this interpreter, not those in turn.")
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Show which vLLM is used, and why."""
+    from modelctl.engine import discovery, home
+
+    out = show.Output(json=json)
+    engine = discovery.find(projects.locate(), python=python)
+    problem = discovery.unusable(engine) if engine else None
+    folder = home.default()
+    record, rests = home.record(folder), home.rests(folder)
+    if json:
+        out.object(
+            {
+                **engine_object(engine),
+                "problem": show.error_object(problem) if problem else None,
+                "gpu": discovery.gpu(),
+                "own": {
+                    "path": folder,
+                    "version": record.version if record else None,
+                    "size": record.size if record else None,
+                    "installed": record.installed if record else None,
+                    "rests": list(rests),
+                },
+            }
+        )
+        return
+    rows = [["vLLM", _described(engine) if engine else "none"]]
+    if engine:
+        rows += [["python", str(engine.python)], ["found", engine.how]]
+    own = f"{folder}, {show.size(record.size)}" if record else f"none in {folder}"
+    rows += [["own", own], ["GPU", {"nvidia": "NVIDIA", "amd": "AMD"}.get(discovery.gpu() or "", "none")]]
+    for label, value in rows:
+        out.line(f"{label:<8}{value}")
+    if rests:
+        unused = show.plural(len(rests), "unfinished or replaced environment")
+        out.say(f"note: {unused} in `{folder}`, freed by the next install")
+    if problem:
+        out.say(f"problem: {problem.message}")
+    hint = problem.hint if problem else None if engine else discovery.INSTALL
+    if hint:
+        out.say(f"hint: {hint}")
+
+
+@app.command(epilog=REMOVE_EPILOG)
+def remove(yes: options.Yes = False, dry_run: options.DryRun = False, json: options.Json = False) -> None:
+    """Remove the environment that `engine install` made."""
+    from modelctl.engine import home
+
+    out = show.Output(json=json)
+    planned = home.removal(home.default())
+    plan_object = {"path": planned.home, "folders": list(planned.folders), "size": planned.size}
+    what = f"vLLM {planned.version}" if planned.version else "what an interrupted installation left"
+    if dry_run:
+        if json:
+            out.object(plan_object)
+        else:
+            out.line(f"would remove {what} from {planned.home} ({show.size(planned.size)})")
+        return
+    out.confirm(f"Remove {what} from {planned.home} ({show.size(planned.size)})?", yes=yes)
+    if json:
+        out.event("plan", **plan_object)
+    with out.progress() as progress:
+        freed = home.remove(planned, progress)
+    if json:
+        out.event("done", path=planned.home, freed=freed)
+    else:
+        out.line(f"removed {what} from {planned.home} (freed {show.size(freed)})")
+
+
+def engine_object(engine: "Engine | None") -> dict[str, Any]:
+    """The keys of an engine under `--json`, all `null` where there is none."""
+    return {
+        "found": engine is not None,
+        "version": engine.version if engine else None,
+        "device": engine.device if engine else None,
+        "distribution": engine.distribution if engine else None,
+        "python": engine.python if engine else None,
+        "how": engine.how if engine else None,
+    }
+
+
+def _described(engine: "Engine") -> str:
+    return f"{engine.version} for {_DEVICES.get(engine.device or '', 'an unknown device')} (`{engine.distribution}`)"
+
+
+def _wanted(planned: "InstallPlan") -> str:
+    return f"vLLM {planned.version or '(the newest)'} for {_DEVICES[planned.build]} (`{planned.distribution}`)"
+
+
+def _say_plan(out: show.Output, planned: "InstallPlan") -> None:
+    out.say(f"{_wanted(planned)}, into {planned.home}")
+    out.say(
+        f"  about {show.size(planned.download)} to fetch, {show.size(planned.size)} on disk, with {planned.tool.name}"
+    )
+    out.say(f"  log: {planned.log}")
+
+
+def _show_dry_run(out: show.Output, planned: "InstallPlan") -> None:
+    if out.json:
+        out.object(_plan_object(planned))
+        return
+    _say_plan(out, planned)
+    for source in planned.sources:
+        out.line(f"# from {source.name}: about {show.size(source.download)} to fetch, {show.size(source.size)} on disk")
+        for step in (planned.create, *source.steps):
+            out.line(" ".join(step))
+
+
+def _plan_object(planned: "InstallPlan") -> dict[str, Any]:
+    return {
+        "path": planned.folder,
+        "build": planned.build,
+        "distribution": planned.distribution,
+        "version": planned.version,
+        "tool": planned.tool.name,
+        "interpreter": planned.interpreter,
+        "download": planned.download,
+        "size": planned.size,
+        "log": planned.log,
+        "create": list(planned.create),
+        "sources": [
+            {
+                "name": source.name,
+                "download": source.download,
+                "size": source.size,
+                "steps": [list(step) for step in source.steps],
+            }
+            for source in planned.sources
+        ],
+    }
+
+
+def _show_installed(out: show.Output, engine: "Engine", *, changed: bool, seconds: float) -> None:
+    if out.json:
+        out.event("done", engine=engine_object(engine), changed=changed, seconds=round(seconds, 3))
+    elif changed:
+        out.line(f"installed vLLM {_described(engine)} in {seconds:.0f} s: {engine.python}")
+    else:
+        out.line(f"vLLM {_described(engine)} is already installed: {engine.python}")
+        out.say("hint: `modelctl engine install --force` installs it again")
