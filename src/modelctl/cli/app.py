@@ -9,7 +9,7 @@ import typer
 from modelctl import __version__
 from modelctl.cli import list as list_
 from modelctl.cli import output as show
-from modelctl.cli import pull
+from modelctl.cli import engine, pull
 from modelctl.cli import show as show_
 from modelctl.errors import ModelctlError
 
@@ -49,6 +49,7 @@ app.command("list", epilog=list_.EPILOG)(list_.list_models)
 app.command("ls", epilog=list_.EPILOG, hidden=True)(list_.list_models)
 app.command("show", epilog=show_.EPILOG)(show_.show_model)
 app.command("pull", epilog=pull.EPILOG)(pull.pull)
+app.add_typer(engine.app)
 
 
 def main() -> NoReturn:
