@@ -1,7 +1,9 @@
 """The command as a user runs it: a process with an environment of its own."""
 
+import atexit
 import json
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -119,10 +121,19 @@ class Command:
         return {name: value for name, value in changed.items() if value is not None}
 
     def let_pass(self, user: int) -> None:
-        """Let another uid reach the project, and give it the home folder. pytest's own folders are private."""
+        """Let another uid reach the project and the interpreter, and give it the home folder.
+
+        pytest's own folders are private, and so may be the home in which the interpreter lies; that is opened for
+        passing through alone, until the tests end.
+        """
         for folder in (self.project, *self.project.parents):
             if folder.stat().st_mode & 0o005 != 0o005:
                 folder.chmod(folder.stat().st_mode | 0o055)
+        for folder in (*Path(sys.prefix).parents, *Path(sys.executable).resolve().parents):
+            mode = stat.S_IMODE(folder.stat().st_mode)
+            if not mode & 0o001:
+                folder.chmod(mode | 0o001)
+                atexit.register(folder.chmod, mode)
         os.chown(self.home, user, user)
 
 

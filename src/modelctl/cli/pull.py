@@ -143,7 +143,8 @@ def say_plan(out: show.Output, planned: "PullPlan") -> None:
         out.say(f"  note: {planned.note}")
     if planned.old_commits:
         revisions = show.plural(len(planned.old_commits), "older revision")
-        out.say(f"  {revisions} of it stay until `modelctl rm {planned.id}@{planned.old_commits[0][:12]}`")
+        remove = f"`modelctl rm {planned.id}@{planned.old_commits[0][:12]}` frees it"
+        out.say(f"  kept: {revisions}, {show.size(planned.old_size)} of its own; {remove}")
 
 
 def _show_dry_run(out: show.Output, project: "Project", plans: list["PullPlan"]) -> None:

@@ -16,7 +16,7 @@ from modelctl.hub.client import Hub
 from modelctl.hub.transfer import Blob
 from modelctl.ref import ModelRef, is_commit
 from modelctl.selection import Selection
-from modelctl.store import tree
+from modelctl.store import layout, tree
 from modelctl.store.layout import RepoPaths
 from modelctl.store.tree import TreeFile
 
@@ -46,7 +46,8 @@ class PullPlan:
     """What a pull will do. Sizes in bytes.
 
     `ref` is the branch or tag that will name the commit, `None` for a pull of a bare commit. `to_fetch` counts each
-    blob once and without what an interrupted pull has left, `resumed`.
+    blob once and without what an interrupted pull has left, `resumed`. `old_commits` stay beside the new one, with
+    `old_size` bytes that are theirs alone.
     """
 
     id: str
@@ -62,6 +63,7 @@ class PullPlan:
     format: str | None
     note: str | None
     old_commits: tuple[str, ...]
+    old_size: int
     force: bool
     tree: Mapping[str, TreeFile] = field(repr=False)
     has_tree: bool = field(repr=False, default=False)
@@ -147,6 +149,7 @@ def _planned(
         format=found.format,
         note=found.note,
         old_commits=tuple(sorted(_commits(paths) - {commit})),
+        old_size=_size_beside(paths, {file.digest for file in listing.values()}),
         force=choice.force,
         tree=listing,
         has_tree=has_tree,
@@ -272,6 +275,14 @@ def _commits(paths: RepoPaths) -> set[str]:
     with contextlib.suppress(OSError):
         return {folder.name for folder in paths.snapshots.iterdir() if is_commit(folder.name)}
     return set()
+
+
+def _size_beside(paths: RepoPaths, digests: set[str]) -> int:
+    """Bytes of the blobs that are none of these: what older revisions have for themselves."""
+    with contextlib.suppress(OSError):
+        blobs = [blob for blob in paths.blobs.iterdir() if layout.is_digest(blob.name) and blob.name not in digests]
+        return sum(blob.stat().st_size for blob in blobs)
+    return 0
 
 
 def _offline(paths: RepoPaths, ref: ModelRef) -> UnreachableError:
