@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from tests.hub.wire import Answer, Call
+from tests.hub.wire import Answer, Call, HungUp
 
 Act = Callable[[Call], Awaitable[None]]
 # Nothing in a test waits longer for a client that should have given up.
@@ -18,7 +18,11 @@ _PATIENCE = 30.0
 
 @dataclass
 class Fault:
-    """What happens, to which requests: from the `nth` that matches on, `times` of them (`None`: all)."""
+    """What happens, to which requests: from the `nth` that matches on, `times` of them (`None`: all).
+
+    `seen` matched, `count` were struck. A request is struck by one fault, the first one due; the others wait for the
+    next.
+    """
 
     act: Act
     path: str = "*"
@@ -28,14 +32,12 @@ class Fault:
     seen: int = 0
     count: int = 0
 
-    def strikes(self, method: str, path: str) -> bool:
-        """Whether it is this request's turn; counts it."""
+    def is_due(self, method: str, path: str) -> bool:
+        """Whether this request may be struck; counts what matches."""
         if not fnmatchcase(path, self.path) or (self.method and method != self.method):
             return False
         self.seen += 1
-        due = self.seen >= self.nth and (self.times is None or self.count < self.times)
-        self.count += due
-        return due
+        return self.seen >= self.nth and (self.times is None or self.count < self.times)
 
 
 def drop(*, after: int = 0) -> Act:
@@ -210,8 +212,10 @@ def kill(*, after: int = 0) -> Act:
             left = after - self.sent
             if left <= len(body):
                 await self.write(body[: max(0, left)], more=True)
+                await _drained(self.call)
                 self.call.kill_server()
-                await self.call.hang_up()
+                await self.call.gone()
+                raise HungUp
             await self.write(body, more=more)
 
     return _through(Kill)

@@ -154,9 +154,10 @@ class _Gate:
             await send(message)
 
         # All are asked: each counts the requests that it has seen.
-        due = [fault for fault in self.hub.faults if fault.strikes(asked.method, path)]
+        due = [fault for fault in self.hub.faults if fault.is_due(asked.method, path)]
         with contextlib.suppress(HungUp):
             if due:
+                due[0].count += 1
                 await due[0].act(self.hub.call(self.served, scope, receive, logged))
             else:
                 await self.served(scope, receive, logged)

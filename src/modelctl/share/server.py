@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 # How long a server that stops waits for answers that are being sent.
 _GRACE = 1
+_STEPS = 5
 
 
 def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
@@ -56,8 +57,12 @@ class Server(uvicorn.Server):
             return
         for server in self.servers:
             server.close()
+        # A connection that was just accepted shows up some steps of the loop later.
+        for _ in range(_STEPS):
+            await asyncio.sleep(0)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
+        await asyncio.sleep(0)
         # Each answer sees that its client has gone and ends by itself.
         if tasks := list(self.server_state.tasks):
             await asyncio.wait(tasks, timeout=_GRACE)
