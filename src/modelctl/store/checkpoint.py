@@ -1,19 +1,17 @@
 """What a revision says of itself: the files that vLLM would load, the JSON beside them, the headers of its weights."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from modelctl import selection
 from modelctl.selection import Selection
-from modelctl.store import gguf, reading, safetensors
+from modelctl.store import reading, safetensors
 from modelctl.store.header import Damage, Header
 from modelctl.store.model import Revision, StoredFile
 from modelctl.store.tree import TreeFile
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(NamedTuple):
     """A revision with what was read of it.
 
     `selection` is made from the commit's listing where there is one, else from the entries themselves. `headers` holds
@@ -72,5 +70,7 @@ def _header(file: StoredFile) -> Header | Damage | None:
     if file.name.endswith(".safetensors"):
         return safetensors.read(file.blob, file.size)
     if file.name.endswith(".gguf"):
+        from modelctl.store import gguf
+
         return gguf.read(file.blob, file.size)
     return Damage("is empty") if file.size == 0 else None

@@ -1,7 +1,7 @@
 """The condition of a model: that of its default revision, a pull that runs or was interrupted, what else is wrong."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from modelctl.ref import is_model_id
 from modelctl.store import checkpoint, metadata, pulls, tree, wholeness
@@ -18,8 +18,7 @@ _SHORT = 12
 _UNKNOWN = Description(Facts(), None, ())
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(NamedTuple):
     """What `store.model.Model` says of wholeness and content, and the checkpoint that it was read from."""
 
     state: State

@@ -1,13 +1,14 @@
 """One repository folder as it lies on the disk: bare scandir and readlink, strings, few stats, no judgement.
 
-A listing of a large store is as fast as this walk. Links are followed inside the hub folder only.
+A listing of a large store is as fast as this walk. Links are followed inside the hub folder only. The values here, and
+in the modules that judge them, are named tuples: a frozen dataclass costs 0.4 ms at every start, a named tuple a fifth.
 """
 
 import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from modelctl.ref import is_commit
 from modelctl.store import reading
@@ -18,8 +19,7 @@ _TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.tmp")
 _MAX_REF = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A hub folder, with what is asked of it once for all its models."""
 
     hub: str
@@ -27,16 +27,14 @@ class Place:
     keeps_atime: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """A regular file with content, where the links that lead to it end."""
 
     path: str
     status: os.stat_result
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """One revision's folder: every entry by its name in the repository, `None` where it leads to no content."""
 
     path: str
@@ -44,8 +42,7 @@ class Snapshot:
     modified: float
 
 
-@dataclass(frozen=True, slots=True)
-class Oddity:
+class Oddity(NamedTuple):
     """Something in a repository folder that should not be there, or not so."""
 
     kind: str
@@ -53,8 +50,7 @@ class Oddity:
     what: str
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
+class Contents(NamedTuple):
     """A repository folder: blobs by name, unfinished ones of any tool, snapshots, refs, and what was odd about it.
 
     `has_private`: modelctl keeps something of its own there. `owners` are the user ids that things in it belong to.
@@ -84,14 +80,14 @@ def read(where: Place, folder: str) -> Contents:
     return _Reader(where, f"{where.hub}/{folder}").contents()
 
 
-@dataclass(slots=True)
 class _Reader:
-    place: Place
-    folder: str
-    oddities: list[Oddity] = field(default_factory=list)
-    owners: set[int] = field(default_factory=set)
-    blobs: dict[str, Content] = field(default_factory=dict)
-    unfinished: dict[str, os.stat_result] = field(default_factory=dict)
+    def __init__(self, place: Place, folder: str) -> None:
+        self.place = place
+        self.folder = folder
+        self.oddities: list[Oddity] = []
+        self.owners: set[int] = set()
+        self.blobs: dict[str, Content] = {}
+        self.unfinished: dict[str, os.stat_result] = {}
 
     def contents(self) -> Contents:
         parts = {entry.name: entry for entry in self._scan(self.folder)}

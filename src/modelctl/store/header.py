@@ -1,11 +1,10 @@
 """What the header of a weight file says, in whichever format."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """The tensors of one weight file: their names, their elements and bytes by dtype, the metadata beside them.
 
     `auxiliary` counts the elements, by dtype, that only serve others: scales and zero points of quantised tensors.
@@ -20,8 +19,7 @@ class Header:
     is_read: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
+class Damage(NamedTuple):
     """Why a weight file cannot be loaded: the end of a sentence that begins with its name."""
 
     message: str

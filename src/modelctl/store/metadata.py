@@ -4,10 +4,9 @@ Everything comes from files that other people wrote: what makes no sense is unkn
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from modelctl.store import card, checkpoint, context, gguf, servability
+from modelctl.store import card, checkpoint, context, servability
 from modelctl.store.checkpoint import Checkpoint
 from modelctl.store.header import Header
 from modelctl.store.model import Facts, Problem, Revision
@@ -53,8 +52,7 @@ _SENTENCE_CONFIGS = tuple(
 _PACKED_BITS = {"I32": 32, "U8": 8}
 
 
-@dataclass(frozen=True, slots=True)
-class Description:
+class Description(NamedTuple):
     """The facts of a revision, whether vLLM can serve it (`None`: not known), and why not."""
 
     facts: Facts
@@ -190,6 +188,8 @@ def _about_gguf(headers: Iterable[Header]) -> Mapping[str, Any]:
 
 
 def _gguf_quantization(about: Mapping[str, Any]) -> str | None:
+    from modelctl.store import gguf
+
     kind = about.get("general.file_type")
     return gguf.FILE_TYPES.get(kind) if isinstance(kind, int) else None
 

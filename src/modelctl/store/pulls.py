@@ -2,8 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelctl.store import reading, tree
 from modelctl.store.layout import RepoPaths
@@ -14,8 +13,7 @@ if TYPE_CHECKING:
     from modelctl.process import Owner
 
 
-@dataclass(frozen=True, slots=True)
-class PullRecord:
+class PullRecord(NamedTuple):
     """What a pull wrote down at its start: the commit, the files it is to bring, who does it."""
 
     commit: str

@@ -13,7 +13,7 @@ from modelctl import ref
 from modelctl.errors import ModelctlError, NotFoundError, NotWholeError, UsageError
 from modelctl.project import Project
 from modelctl.ref import ModelRef
-from modelctl.store import changes, condition, contents, inventory, layout, pulls
+from modelctl.store import condition, contents, inventory, layout
 from modelctl.store.layout import RepoPaths
 from modelctl.store.model import Download, Location, Model, Revision
 
@@ -76,7 +76,7 @@ def find(where: Project | Sequence[Model], text: str) -> tuple[Model, ModelRef]:
     """
     named = ref.split(text)
     known = project_names(where) if isinstance(where, Project) else tuple(model.id for model in where)
-    found = _match(known, named.id)
+    found = match(known, named.id)
     models = scan_project(where, {found}) if isinstance(where, Project) else where
     model = next((model for model in models if model.id == found), None)
     if model is None:
@@ -109,6 +109,8 @@ def revision_of(model: Model, name: str | None = None) -> Revision:
 
 def downloads(hub: Path) -> tuple[Download, ...]:
     """The pulls that run or were interrupted, from their records."""
+    from modelctl.store import pulls
+
     found = []
     for _, folder in sorted(_folders(hub).items()):
         paths = layout.paths_at(hub / folder)
@@ -144,6 +146,8 @@ def _folders(hub: Path) -> dict[str, str]:
             hint="move it away, or name another folder with `--models-dir`",
         ) from exc
     except OSError as exc:
+        from modelctl.store import changes
+
         raise changes.translated(exc, doing="read") from exc
 
 
@@ -169,7 +173,7 @@ def _fits(name: str, part: str) -> bool:
     return part in name
 
 
-def _match(known: Sequence[str], text: str) -> str:
+def match(known: Sequence[str], text: str) -> str:
     """The id that a text means: itself, itself in another case, the part after the slash, any part."""
     if text in known:
         return text

@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from modelctl.store import changes
 from modelctl.store.layout import RepoPaths, is_file_name, is_git_sha1, is_sha256
 
 _FORMAT_VERSION = 1
@@ -49,6 +48,9 @@ def read(paths: RepoPaths, commit: str) -> dict[str, TreeFile] | None:
 
 def write(paths: RepoPaths, commit: str, files: Mapping[str, TreeFile]) -> None:
     """Cache a commit's whole list in huggingface_hub's format, readable by all whom the umask allows."""
+    # Not at the top: a listing of models only reads.
+    from modelctl.store import changes
+
     document = {
         "format_version": _FORMAT_VERSION,
         "files": {name: _entry(files[name]) for name in sorted(files)},

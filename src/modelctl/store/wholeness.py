@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from modelctl.store.checkpoint import Checkpoint
 from modelctl.store.header import Damage, Header
@@ -12,8 +12,7 @@ from modelctl.store.tree import TreeFile
 _SHARD = re.compile(r"(?P<stem>.*-)(?P<number>\d{5})-of-(?P<count>\d{5})(?P<rest>\.[a-z.]+)")
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The state of a revision, and why.
 
     `done` of `total` bytes have their entry in the snapshot (`total` is `None` where no listing tells); `missing` names
