@@ -9,8 +9,9 @@ import typer
 from modelctl import __version__
 from modelctl.cli import list as list_
 from modelctl.cli import output as show
-from modelctl.cli import engine, pull
+from modelctl.cli import engine, pull, serve, status
 from modelctl.cli import show as show_
+from modelctl.cli import migrate, rm, use
 from modelctl.errors import ModelctlError
 
 # A usage error of the command line parser; Typer exports one of its subclasses, not the class itself.
@@ -48,15 +49,22 @@ def root(
 app.command("list", epilog=list_.EPILOG)(list_.list_models)
 app.command("ls", epilog=list_.EPILOG, hidden=True)(list_.list_models)
 app.command("show", epilog=show_.EPILOG)(show_.show_model)
+app.command("status", epilog=status.EPILOG)(status.status)
 app.command("pull", epilog=pull.EPILOG)(pull.pull)
 app.add_typer(engine.app)
+app.command("rm", epilog=rm.EPILOG)(rm.rm)
+app.command("migrate", epilog=migrate.EPILOG)(migrate.migrate)
+app.command("use", epilog=use.EPILOG)(use.use)
+app.command("serve", epilog=serve.EPILOG)(serve.serve)
 
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit code."""
     argv = sys.argv[1:]
+    # What follows `--` in `serve` is vLLM's; the parser would take its first word for a model where none is named.
+    at = argv.index("--") if argv[:1] == ["serve"] and "--" in argv else len(argv)
     try:
-        code = app(args=argv, prog_name="modelctl", standalone_mode=False) or 0
+        code = app(args=argv[:at], obj=argv[at + 1 :], prog_name="modelctl", standalone_mode=False) or 0
     except ModelctlError as error:
         code = _tell(error, argv)
     except _ParserError as exc:

@@ -1,0 +1,316 @@
+"""`modelctl serve`: a model of this project behind vLLM's API, in the foreground."""
+
+import shlex
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from modelctl import project as projects
+from modelctl import ref as refs
+from modelctl.cli import options
+from modelctl.cli import output as show
+from modelctl.errors import ModelctlError, NoRoomError, NotFoundError, NotWholeError
+
+if TYPE_CHECKING:
+    from modelctl.engine.command import Settings
+    from modelctl.engine.discovery import Engine
+    from modelctl.engine.service import Result, ServePlan
+    from modelctl.project import Project
+    from modelctl.store.choice import Choice
+    from modelctl.store.model import Facts
+
+EPILOG = """\b
+Examples:
+  modelctl serve
+  modelctl serve Qwen/Qwen3-0.6B --port 8001
+  modelctl serve qwen3-0.6b --max-model-len 8k
+  modelctl serve acme/tiny --pull
+  modelctl serve acme/tiny -- --enforce-eager --dtype float16
+  modelctl serve acme/tiny --dry-run
+
+Exit codes: 0 stopped by SIGTERM or SIGHUP, 130 by Ctrl-C, 5 out of memory, 1 any other failure of vLLM.
+"""
+_INTERRUPTED = 130
+# What is the machine's fault and not that of the command or the model.
+_NO_ROOM = {"memory", "device"}
+
+
+def serve(
+    context: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[REPO[@REV]]", help="A model here (default: the project's own).")
+    ] = None,
+    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="0 takes a free one.")] = 8000,
+    host: Annotated[str, typer.Option("--host", help="The address to listen at.")] = "127.0.0.1",
+    served_model_name: Annotated[
+        list[str] | None,
+        typer.Option("--served-model-name", metavar="NAME", help="Its name in requests (default: its id); repeatable."),
+    ] = None,
+    python: Annotated[
+        Path | None, typer.Option("--python", metavar="PATH", help="An interpreter or environment that has vLLM.")
+    ] = None,
+    pull: Annotated[bool, typer.Option("--pull", help="Pull the model first where it is not here.")] = False,
+    max_model_len: Annotated[
+        str | None, typer.Option("--max-model-len", metavar="TOKENS", help="The context: 8192, 8k or auto.")
+    ] = None,
+    gpu_memory_utilization: Annotated[
+        float | None,
+        typer.Option("--gpu-memory-utilization", metavar="SHARE", min=0.01, max=1.0, help="Of each GPU's memory."),
+    ] = None,
+    tensor_parallel_size: Annotated[
+        int | None, typer.Option("--tensor-parallel-size", metavar="N", min=1, help="GPUs to divide the model among.")
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Give up when it is not ready by then."),
+    ] = None,
+    models_dir: options.ModelsDir = None,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+) -> None:
+    """Serve a model with vLLM until Ctrl-C. What follows -- goes to vLLM."""
+    from modelctl.engine import command, discovery
+    from modelctl.engine.command import Settings
+
+    settings = Settings(
+        host=host,
+        port=port,
+        served_names=tuple(served_model_name or ()),
+        max_model_len=max_model_len,
+        gpu_memory_utilization=gpu_memory_utilization,
+        tensor_parallel_size=tensor_parallel_size,
+        extra=tuple(context.obj or ()),
+    )
+    command.check(settings)
+    project, out = projects.locate(models_dir), show.Output(json=json)
+    choice, facts = _chosen(project, out, name, pull=pull, dry_run=dry_run)
+    engine = discovery.required(project, python=python)
+    if (problem := discovery.unusable(engine)) is not None and not dry_run:
+        raise problem
+    planned = _plan(project, choice, facts, engine=engine, settings=settings)
+    if dry_run:
+        _show_dry_run(out, project, planned)
+        return
+    _run(out, choice, planned, timeout=timeout)
+
+
+def _chosen(
+    project: "Project", out: show.Output, name: str | None, *, pull: bool, dry_run: bool
+) -> tuple["Choice", "Facts"]:
+    """The model to serve, whole: what is not here is pulled where the user said so."""
+    from modelctl.store import choice as choosing
+
+    try:
+        choice = choosing.choose(project, name)
+        return choice, choosing.check_servable(choice)
+    except (NotFoundError, NotWholeError) as error:
+        wanted = name or (projects.default_model(project) or ("",))[0]
+        if not pull or dry_run or not wanted:
+            raise
+        try:
+            ref = refs.parse(wanted)
+        except ModelctlError:
+            raise error from None
+    _pull(project, out, ref)
+    choice = choosing.choose(project, name)
+    return choice, choosing.check_servable(choice)
+
+
+def _pull(project: "Project", out: show.Output, ref: refs.ModelRef) -> None:
+    from modelctl.cli import pull as pulling
+    from modelctl.hub import plan as planning
+    from modelctl.hub import pull as pulls
+    from modelctl.hub.workers import Limits
+
+    hub = pulling.connect(project, None)
+    planned = planning.plan(hub, project.hub, ref, choice=planning.Choice(), offline=projects.is_offline(project))
+    if not out.json:
+        pulling.say_plan(out, planned)
+    with out.progress() as progress:
+        pulls.execute(planned, hub, progress, limits=Limits())
+
+
+def _plan(
+    project: "Project", choice: "Choice", facts: "Facts", *, engine: "Engine", settings: "Settings"
+) -> "ServePlan":
+    from dataclasses import replace
+
+    from modelctl.engine import command, ports, service
+    from modelctl.engine.service import Served
+
+    names = command.served_names(choice.model.id, command.typed_name(choice.ref, choice.typed), settings.served_names)
+    settings = replace(settings, served_names=names, port=settings.port or ports.choose(settings.host))
+    served = Served(
+        id=choice.model.id,
+        commit=choice.revision.commit,
+        snapshot=choice.revision.path,
+        context=facts.context_length,
+        task=facts.task,
+    )
+    return service.plan(project, served, engine, settings)
+
+
+def _run(out: show.Output, choice: "Choice", planned: "ServePlan", *, timeout: float | None) -> None:
+    from modelctl.cli import loading
+    from modelctl.engine import service
+
+    _say_plan(out, choice, planned)
+
+    def announce(log: Path) -> None:
+        if out.json:
+            out.event("plan", **_plan_object(planned), log=log)
+        else:
+            out.say(f"log: {log}")
+
+    with loading.watcher(out, model=planned.served.id, ready=lambda tasks: _access(planned, tasks)) as watcher:
+        result = service.execute(planned, watcher, timeout=timeout, announce=announce)
+    _finish(out, planned, result, timeout=timeout)
+
+
+def _say_plan(out: show.Output, choice: "Choice", planned: "ServePlan") -> None:
+    from modelctl.engine import command
+
+    engine, served = planned.engine, planned.served
+    if not out.json:
+        why = f", {choice.reason}" if choice.reason else ""
+        out.say(f"serving {served.id} at {served.commit[:12]} from the {_place(choice)}{why}")
+        out.say(f"vLLM {engine.version} for {engine.device or 'an unknown device'} ({engine.how})")
+    if not command.is_loopback(planned.settings.host) and not planned.with_key:
+        warning = (
+            f"everyone who reaches this machine can use the model at `--host {planned.settings.host}`; "
+            "set `VLLM_API_KEY` to ask for a key"
+        )
+        if out.json:
+            out.event("note", message=warning)
+        else:
+            out.say(f"warning: {warning}")
+
+
+def _place(choice: "Choice") -> str:
+    return {"project": "project", "cache": "user cache"}[choice.model.location]
+
+
+def _access(planned: "ServePlan", tasks: tuple[str, ...]) -> dict[str, Any]:
+    """Where the server answers, and a request to try it with."""
+    from modelctl.engine import example
+
+    known = tasks or ((planned.served.task,) if planned.served.task else ())
+    name = planned.settings.served_names[0]
+    return {
+        "url": planned.url,
+        "base_url": f"{planned.url}/v1",
+        "curl": example.curl(planned.url, name, known, chats=planned.chats, with_key=planned.with_key),
+    }
+
+
+def _finish(out: show.Output, planned: "ServePlan", result: "Result", *, timeout: float | None) -> None:
+    """Turn an ending into an exit code: only one that was asked for is a success."""
+    ending = result.ending
+    if ending.survivors:
+        pids = " ".join(str(pid) for pid in ending.survivors)
+        raise ModelctlError(
+            f"processes of vLLM could not be ended: {pids}", hint=f"`kill -9 {pids}`", **_details(result)
+        )
+    if ending.asked is None:
+        _fail(out, planned, result, timeout=timeout)
+    code = _INTERRUPTED if ending.asked == signal.SIGINT else 0
+    if out.json:
+        out.event(
+            "done",
+            id=planned.served.id,
+            url=planned.url,
+            asked=ending.asked.name,
+            exit=code,
+            engine_exit=ending.engine_exit,
+            seconds=round(ending.seconds, 1),
+            log=result.log,
+        )
+    else:
+        out.say(f"stopped; vLLM {_exit_words(ending.engine_exit)}")
+    if code:
+        raise typer.Exit(code)
+
+
+def _fail(out: show.Output, planned: "ServePlan", result: "Result", *, timeout: float | None) -> NoReturn:
+    ending, cause, model = result.ending, result.cause, planned.served.id
+    if ending.timed_out:
+        raise ModelctlError(
+            f"`{model}` is not ready after {timeout:g} s",
+            hint=f"give it longer with `--timeout`; the log is `{result.log}`",
+            **_details(result),
+        )
+    is_known = cause is not None and cause.kind != "unknown"
+    if not is_known and not out.json:
+        out.say("the last lines of the log:")
+        for line in result.tail:
+            out.say(f"  {line[:300]}")
+    did = "vLLM ended while it served" if ending.was_ready else "vLLM cannot serve"
+    why = cause.message if cause else "it does not say why"
+    message = f"{did} `{model}`: {why} (vLLM {_exit_words(ending.engine_exit)})"
+    remedy = f"{cause.remedy}; the" if cause and cause.remedy else "the"
+    kind = NoRoomError if cause and cause.kind in _NO_ROOM else ModelctlError
+    raise kind(message, hint=f"{remedy} whole log is `{result.log}`", **_details(result))
+
+
+def _exit_words(code: int | None) -> str:
+    if code is None:
+        return "was not started yet"
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+
+def _details(result: "Result") -> dict[str, Any]:
+    return {
+        "engine_exit": result.ending.engine_exit,
+        "cause": result.cause.kind if result.cause else None,
+        "log": result.log,
+        "tail": list(result.tail),
+    }
+
+
+def _plan_object(planned: "ServePlan") -> dict[str, Any]:
+    from modelctl.engine import command
+
+    served, engine = planned.served, planned.engine
+    return {
+        "id": served.id,
+        "commit": served.commit,
+        "path": served.snapshot,
+        "served_model_names": list(planned.settings.served_names),
+        "url": planned.url,
+        "base_url": f"{planned.url}/v1",
+        "offline": planned.offline,
+        "engine": {
+            "python": engine.python,
+            "version": engine.version,
+            "device": engine.device,
+            "how": engine.how,
+        },
+        "argv": list(command.shown(planned.command.argv)),
+    }
+
+
+def _show_dry_run(out: show.Output, project: "Project", planned: "ServePlan") -> None:
+    from modelctl.engine import command
+
+    new, gone = command.difference(planned.command.environ, project.environ)
+    if out.json:
+        out.object({**_plan_object(planned), "environment": {"set": new, "unset": list(gone)}})
+        return
+    argv = command.shown(planned.command.argv)
+    lines = [f"-u {name}" for name in gone]
+    lines += [f"{name}={shlex.quote(value)}" for name, value in new.items()]
+    lines.append(shlex.join(argv[:4]))
+    lines += [shlex.join(words) for words in _by_flag(argv[4:])]
+    out.line(" \\\n  ".join(["env", *lines]))
+
+
+def _by_flag(words: tuple[str, ...]) -> list[list[str]]:
+    """The words of a command line, a flag and its values at a time."""
+    groups: list[list[str]] = []
+    for word in words:
+        if word.startswith("-") or not groups:
+            groups.append([])
+        groups[-1].append(word)
+    return groups

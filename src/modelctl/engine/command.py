@@ -1,0 +1,215 @@
+"""vLLM's command line and environment (pure)."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from modelctl.errors import UsageError
+from modelctl.ref import ModelRef
+
+LAUNCHER = Path(__file__).with_name("launcher.py")
+# What vLLM gives to requests in flight after a request to stop; its own default is to drop them without an answer.
+DRAIN_SECONDS = 30
+_DRAIN_SINCE = (0, 18)
+
+# Flags that decide where and under which name modelctl finds the server again: after `--` they would contradict it.
+_OURS = {
+    "--model": "name the model before `--`",
+    "--host": "give `--host` before `--`",
+    "--port": "give `--port` before `--`",
+    "--served-model-name": "give `--served-model-name` before `--`",
+    "--uds": "`modelctl serve` listens on a port; run vLLM itself for a socket file",
+    "--api-key": "set `VLLM_API_KEY` in the environment: what stands on a command line is seen by every user",
+}
+_SHORT = {"--tensor-parallel-size": "-tp"}
+# Flags whose value nobody is to read over a shoulder or in a log.
+_SECRETS = ("--api-key", "--hf-token")
+HIDDEN = "***"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the user wants of vLLM. `extra` is handed on as it is."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    served_names: tuple[str, ...] = ()
+    max_model_len: str | None = None
+    gpu_memory_utilization: float | None = None
+    tensor_parallel_size: int | None = None
+    extra: tuple[str, ...] = ()
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether vLLM was given a certificate, so that it speaks https."""
+        return given(self.extra, "--ssl-certfile") is not None
+
+    @property
+    def drain(self) -> float:
+        """Seconds that requests in flight get after a request to stop."""
+        value = given(self.extra, "--shutdown-timeout")
+        return float(value) if value and re.fullmatch(r"\d+(\.\d+)?", value) else DRAIN_SECONDS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A command line, and the environment that it needs on top of an inherited one.
+
+    `private` are the variables that hold for one run only: its temporary folder, its supervisor.
+    """
+
+    argv: tuple[str, ...]
+    environ: Mapping[str, str] = field(repr=False)
+    private: Mapping[str, str] = field(default_factory=dict)
+
+
+def check(settings: Settings) -> None:
+    """Refuse what contradicts itself, before anything starts: `UsageError`."""
+    if settings.extra and not settings.extra[0].startswith("-"):
+        raise UsageError(
+            f"`{settings.extra[0]}` after `--` is no flag of vLLM", hint="name the model before `--`, flags after it"
+        )
+    for flag, hint in _OURS.items():
+        if given(settings.extra, flag) is not None:
+            raise UsageError(f"`{flag}` cannot stand after `--`", hint=hint)
+    for flag, value in _wanted(settings):
+        if value is not None and given(settings.extra, flag) is not None:
+            raise UsageError(f"`{flag}` is given twice", hint="give it before `--` or after it")
+
+
+def given(words: Iterable[str], flag: str) -> str | None:
+    """The value that a list of vLLM flags gives to `flag`, "" where none follows, `None` where it is not there.
+
+    As vLLM's parser reads them: underscores for dashes, `--flag=value`, short forms, and abbreviations, of which any
+    that can mean `flag` counts. Of several the last one holds.
+    """
+    value: str | None = None
+    words = tuple(words)
+    for at, word in enumerate(words):
+        name, equals, rest = word.partition("=")
+        if not _names(name, flag):
+            continue
+        following = words[at + 1] if at + 1 < len(words) else ""
+        value = rest if equals else "" if following.startswith("-") else following
+    return value
+
+
+def _names(word: str, flag: str) -> bool:
+    if word == _SHORT.get(flag):
+        return True
+    return len(word) > 3 and word.startswith("--") and flag.startswith(word.replace("_", "-"))
+
+
+def served_names(model_id: str, typed: str, wanted: Iterable[str] = ()) -> tuple[str, ...]:
+    """The names under which the server knows the model: those wanted, else its id and what was typed for it."""
+    names = tuple(dict.fromkeys(wanted))
+    if names:
+        return names
+    return (model_id,) if "://" in typed or not typed else tuple(dict.fromkeys((model_id, typed)))
+
+
+def typed_name(ref: ModelRef, typed: str) -> str:
+    """What was typed, where it can name a model in a request; else the name in full."""
+    return str(ref) if "://" in typed else typed
+
+
+def serve(
+    python: Path,
+    snapshot: Path,
+    settings: Settings,
+    *,
+    version: str = "unknown",
+    kv_cache_bytes: int | None = None,
+) -> tuple[str, ...]:
+    """The command line that serves a snapshot by the interpreter `python`.
+
+    By its path and not by its id: a folder of that name in the working directory would come first, the path needs no
+    ref, and no file beyond those that were pulled is asked for.
+    """
+    argv = [str(python), str(LAUNCHER), "serve", str(snapshot)]
+    argv += ["--served-model-name", *settings.served_names]
+    argv += ["--host", settings.host, "--port", str(settings.port)]
+    for flag, value in _wanted(settings):
+        if value is not None:
+            argv += [flag, value]
+    if given(settings.extra, "--shutdown-timeout") is None and _knows_drain(version):
+        argv += ["--shutdown-timeout", str(DRAIN_SECONDS)]
+    if kv_cache_bytes is not None:
+        argv += ["--kv-cache-memory-bytes", str(kv_cache_bytes)]
+    return (*argv, *settings.extra)
+
+
+def sizes_kv_cache(settings: Settings, environ: Mapping[str, str]) -> bool:
+    """Whether the user said how much memory the KV cache takes, in whichever of vLLM's ways."""
+    flags = ("--kv-cache-memory-bytes", "--gpu-memory-utilization", "--num-gpu-blocks-override")
+    return (
+        any(given(settings.extra, flag) is not None for flag in flags)
+        or settings.gpu_memory_utilization is not None
+        or bool(environ.get("VLLM_CPU_KVCACHE_SPACE"))
+    )
+
+
+def environment(inherited: Mapping[str, str]) -> dict[str, str]:
+    """What vLLM needs beside what the store needs (`inherited`): no usage report, no crash on an empty variable."""
+    environ = dict(inherited)
+    if "VLLM_NO_USAGE_STATS" not in environ and "DO_NOT_TRACK" not in environ:
+        environ |= {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    # vLLM reads an empty one as a number and dies of it.
+    if not environ.get("VLLM_CPU_KVCACHE_SPACE", "-"):
+        del environ["VLLM_CPU_KVCACHE_SPACE"]
+    return environ
+
+
+def private(folder: Path, *, supervisor: int, inherited: Mapping[str, str]) -> dict[str, str]:
+    """What holds for one run: sockets and temporary files in `folder`, no process that outlives `supervisor`."""
+    return {
+        "TMPDIR": str(folder),
+        "VLLM_RPC_BASE_PATH": inherited.get("VLLM_RPC_BASE_PATH") or str(folder),
+        "MODELCTL_DIE_WITH_PARENT": "1",
+        "MODELCTL_SUPERVISOR": str(supervisor),
+    }
+
+
+def difference(environ: Mapping[str, str], inherited: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """What is set anew or otherwise, and the names of what is taken away. Inherited secrets are in neither."""
+    new = {name: value for name, value in sorted(environ.items()) if inherited.get(name) != value}
+    return new, tuple(sorted(inherited.keys() - environ.keys()))
+
+
+def shown(argv: Iterable[str]) -> tuple[str, ...]:
+    """A command line as it may be shown: the values of secret flags are hidden."""
+    words: list[str] = []
+    hide_next = False
+    for word in argv:
+        name, equals, _ = word.partition("=")
+        secret = any(_names(name, flag) for flag in _SECRETS)
+        words.append(HIDDEN if hide_next else f"{name}={HIDDEN}" if secret and equals else word)
+        hide_next = secret and not equals
+    return tuple(words)
+
+
+def base_url(host: str, port: int, *, is_tls: bool = False) -> str:
+    """Where this machine reaches a server that listens on `host`."""
+    reachable = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not a bind
+    bracketed = f"[{reachable}]" if ":" in reachable else reachable
+    return f"{'https' if is_tls else 'http'}://{bracketed}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that listens on `host`."""
+    return host in {"localhost", "::1"} or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
+
+
+def _wanted(settings: Settings) -> tuple[tuple[str, str | None], ...]:
+    utilization, parallel = settings.gpu_memory_utilization, settings.tensor_parallel_size
+    return (
+        ("--max-model-len", settings.max_model_len),
+        ("--gpu-memory-utilization", None if utilization is None else f"{utilization:g}"),
+        ("--tensor-parallel-size", None if parallel is None else str(parallel)),
+    )
+
+
+def _knows_drain(version: str) -> bool:
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    return numbers is None or (int(numbers[1]), int(numbers[2])) >= _DRAIN_SINCE

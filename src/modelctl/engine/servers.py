@@ -1,0 +1,170 @@
+"""The records of the servers that run: one file each in the user's state directory.
+
+A record is a hint that is proven by its process: losing it costs nothing but comfort.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from modelctl import process
+from modelctl.store import changes
+
+State = Literal["starting", "ready", "stopping"]
+RUN_PREFIX = "modelctl-"
+# Unix socket paths end at 104 (macOS) or 108 bytes, and vLLM's names for them take 37.
+_LONGEST_RUN_FOLDER = 60
+_LOGS_KEPT = 50
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerRecord:
+    """One server: what it serves, where it answers, which process is responsible for it.
+
+    `pid` and `started` are those of the `modelctl` that watches it, `engine_pid` is vLLM's; `requests` are those in
+    flight, `None` where nobody asked.
+    """
+
+    id: str
+    model: str
+    revision: str
+    path: Path
+    url: str
+    pid: int
+    started: int
+    engine_pid: int | None
+    state: State
+    stage: str
+    since: datetime
+    requests: int | None
+    log: Path
+    run_folder: Path
+
+    def __str__(self) -> str:
+        return f"`modelctl serve {self.model}` (pid {self.pid}, {self.url})"
+
+
+def state_folder() -> Path:
+    """Where records and logs lie."""
+    import platformdirs
+
+    return Path(platformdirs.user_state_dir("modelctl"))
+
+
+def new_id() -> str:
+    """A name for a server, short enough to type."""
+    return secrets.token_hex(4)
+
+
+def log_file(model_id: str, server_id: str, *, state_dir: Path | None = None) -> Path:
+    """Where the log of a server goes, created for its user alone: it may hold what people asked."""
+    folder = (state_dir or state_folder()) / "logs"
+    path = folder / f"{model_id.replace('/', '--')}.{datetime.now(UTC):%Y%m%dT%H%M%SZ}.{server_id}.log"
+    changes.write_file(path, "", mode=0o600)
+    return path
+
+
+def run_folder(server_id: str, *, temporary: Path) -> Path:
+    """Create the folder of one server's sockets and temporary files, below `temporary` where its path is short."""
+    for parent in (temporary, Path("/tmp")):  # noqa: S108 - its last part is ours alone, and created as new
+        folder = parent / f"{RUN_PREFIX}{server_id}"
+        if len(os.fsencode(folder)) > _LONGEST_RUN_FOLDER:
+            continue
+        try:
+            folder.mkdir(mode=0o700)
+        except OSError as exc:
+            raise changes.translated(exc, doing="create") from exc
+        return folder
+    raise AssertionError(server_id)
+
+
+def write(record: ServerRecord, *, state_dir: Path | None = None) -> None:
+    """Put a record on the disk, in place of the one before."""
+    value = asdict(record) | {
+        "schema": 1,
+        "path": str(record.path),
+        "since": record.since.isoformat(),
+        "log": str(record.log),
+        "run_folder": str(record.run_folder),
+    }
+    changes.write_file(_file(record.id, state_dir), json.dumps(value, indent=1), mode=0o600)
+
+
+def remove(record: ServerRecord, *, state_dir: Path | None = None) -> None:
+    """Forget a server that ended, with its sockets and temporary files."""
+    _file(record.id, state_dir).unlink(missing_ok=True)
+    _remove_run_folder(record)
+
+
+def running(state_dir: Path | None = None) -> tuple[ServerRecord, ...]:
+    """The servers whose process lives, oldest first."""
+    return tuple(record for record in _records(state_dir) if _is_alive(record))
+
+
+def busy(records: Iterable[ServerRecord]) -> dict[str, str]:
+    """Who serves a model, by its id: `rm` and `migrate` leave those alone."""
+    return {record.model: str(record) for record in records}
+
+
+def sweep(state_dir: Path | None = None) -> None:
+    """Remove the records of servers whose `modelctl` was killed, what they left, and all but the newest logs."""
+    for record in _records(state_dir):
+        if not _is_alive(record):
+            remove(record, state_dir=state_dir)
+    kept = {record.log for record in running(state_dir)}
+    logs = (state_dir or state_folder()) / "logs"
+    with contextlib.suppress(OSError):
+        by_age = sorted(logs.glob("*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in by_age[_LOGS_KEPT:]:
+            if path not in kept:
+                path.unlink(missing_ok=True)
+
+
+def changed(record: ServerRecord, **keys: Any) -> ServerRecord:  # noqa: ANN401 - the record's own fields
+    """The record with some fields anew."""
+    return replace(record, **keys)
+
+
+def _file(server_id: str, state_dir: Path | None) -> Path:
+    return (state_dir or state_folder()) / "servers" / f"{server_id}.json"
+
+
+def _records(state_dir: Path | None) -> list[ServerRecord]:
+    folder = (state_dir or state_folder()) / "servers"
+    try:
+        paths = [path for path in folder.iterdir() if path.suffix == ".json"]
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []
+    found = [record for path in paths if (record := _read(path)) is not None]
+    return sorted(found, key=lambda record: (record.since, record.id))
+
+
+def _read(path: Path) -> ServerRecord | None:
+    """The record in a file; a torn or foreign one is none."""
+    try:
+        value = json.loads(path.read_bytes())
+        known = {name: value[name] for name in ServerRecord.__slots__}
+        known |= {name: Path(known[name]) for name in ("path", "log", "run_folder")}
+        record = ServerRecord(**known | {"since": datetime.fromisoformat(known["since"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return record if record.id == path.stem else None
+
+
+def _is_alive(record: ServerRecord) -> bool:
+    return process.start_time(record.pid) == record.started
+
+
+def _remove_run_folder(record: ServerRecord) -> None:
+    """Only a folder that can be nothing else: its name is ours, its owner is the user."""
+    folder = record.run_folder
+    with contextlib.suppress(OSError):
+        if folder.name == f"{RUN_PREFIX}{record.id}" and folder.lstat().st_uid == os.getuid():
+            shutil.rmtree(folder)

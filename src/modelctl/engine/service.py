@@ -1,0 +1,215 @@
+"""Serving one revision of one model: the plan, and its execution from the port to the last process."""
+
+import json
+import os
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from modelctl import process
+from modelctl import project as projects
+from modelctl.engine import command, diagnosis, launch, machine, memory, ports, servers
+from modelctl.engine.command import Command, Settings
+from modelctl.engine.diagnosis import Cause, Stage
+from modelctl.engine.discovery import Engine
+from modelctl.engine.launch import Ending, Start, StopRequests, Watcher
+from modelctl.engine.servers import ServerRecord
+from modelctl.project import Project
+
+_TAIL = 10
+_LOG_READ = 4 * 2**20
+_TEMPLATES = ("chat_template.jinja", "chat_template.json", "tekken.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """What is served: a complete snapshot, and what is known of it."""
+
+    id: str
+    commit: str
+    snapshot: Path
+    context: int | None
+    task: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServePlan:
+    """All that a start needs. `chats`: the model knows a conversation; `offline`: it gets no network."""
+
+    served: Served
+    engine: Engine
+    settings: Settings
+    command: Command = field(repr=False)
+    url: str
+    offline: bool
+    chats: bool
+    with_key: bool
+    temporary: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """How the serving ended: why it failed, where it did, and the end of its log."""
+
+    ending: Ending
+    cause: Cause | None
+    tail: tuple[str, ...]
+    log: Path
+
+
+def plan(project: Project, served: Served, engine: Engine, settings: Settings) -> ServePlan:
+    """Build command line and environment. Reads the model's configuration and the machine's memory, writes nothing."""
+    command.check(settings)
+    # A model whose code or parts lie in other repositories may need the network; the user says so.
+    offline = project.environ.get("HF_HUB_OFFLINE", "").upper() not in {"0", "FALSE", "NO", "OFF"}
+    kv_cache = None
+    if engine.device == "cpu" and not command.sizes_kv_cache(settings, project.environ):
+        wanted = settings.max_model_len or command.given(settings.extra, "--max-model-len")
+        context = memory.context_length(wanted) if wanted else served.context
+        config = _document(served.snapshot / "config.json")
+        kv_cache = memory.kv_cache_on_cpu(config, context=context, available=machine.available_memory())
+    snapshot = served.snapshot.absolute()
+    argv = command.serve(engine.python, snapshot, settings, version=engine.version, kv_cache_bytes=kv_cache)
+    environ = command.environment(projects.child_environment(project, offline=offline))
+    return ServePlan(
+        served=served,
+        engine=engine,
+        settings=settings,
+        command=Command(argv=argv, environ=environ),
+        url=command.base_url(settings.host, settings.port, is_tls=settings.is_tls),
+        offline=offline,
+        chats=_chats(served.snapshot) or command.given(settings.extra, "--chat-template") is not None,
+        with_key=bool(project.environ.get("VLLM_API_KEY")),
+        temporary=Path(project.environ.get("TMPDIR") or "/tmp"),  # noqa: S108 - where temporary folders belong
+    )
+
+
+def execute(
+    planned: ServePlan,
+    watcher: Watcher,
+    *,
+    timeout: float | None = None,
+    announce: Callable[[Path], None] = lambda _: None,
+    state_dir: Path | None = None,
+) -> Result:
+    """Serve in the foreground, until asked to end or the server ends by itself; then no process of it is left.
+
+    `announce` is told the log before the start. `BusyError` where the port is not free.
+    """
+    settings = planned.settings
+    what = f"serve {planned.served.id}"
+    with StopRequests() as requests, ports.held(settings.port, what, state_dir=state_dir):
+        ports.check(settings.host, settings.port)
+        servers.sweep(state_dir)
+        record = _record(planned, state_dir)
+        try:
+            announce(record.log)
+            start = _start(planned, record)
+            killed_before = machine.killed_for_memory()
+            recorder = _Recorder(record, watcher, state_dir)
+            ending = launch.run(start, requests=requests, watcher=recorder, timeout=timeout)
+            return _result(planned, record, ending, killed_before)
+        finally:
+            servers.remove(record, state_dir=state_dir)
+
+
+class _Recorder:
+    """Keeps the record of a server true while it runs, and passes on what it hears."""
+
+    def __init__(self, record: ServerRecord, watcher: Watcher, state_dir: Path | None) -> None:
+        self._record = record
+        self._watcher = watcher
+        self._state_dir = state_dir
+
+    def started(self, pid: int) -> None:
+        self._change(engine_pid=pid)
+        self._watcher.started(pid)
+
+    def loading(self, stage: Stage, *, elapsed: float) -> None:
+        self._change(stage=stage.text)
+        self._watcher.loading(stage, elapsed=elapsed)
+
+    def ready(self, tasks: tuple[str, ...], *, elapsed: float) -> None:
+        self._change(state="ready", stage=diagnosis.READY.text)
+        self._watcher.ready(tasks, elapsed=elapsed)
+
+    def stopping(self, asked: signal.Signals | None, *, patience: float) -> None:
+        self._change(state="stopping", stage=diagnosis.STOPPING.text)
+        self._watcher.stopping(asked, patience=patience)
+
+    def _change(self, **keys: object) -> None:
+        self._record = servers.changed(self._record, **keys)
+        servers.write(self._record, state_dir=self._state_dir)
+
+
+def _record(planned: ServePlan, state_dir: Path | None) -> ServerRecord:
+    server_id, served = servers.new_id(), planned.served
+    log = servers.log_file(served.id, server_id, state_dir=state_dir)
+    pid = os.getpid()
+    record = ServerRecord(
+        id=server_id,
+        model=served.id,
+        revision=served.commit,
+        path=served.snapshot,
+        url=planned.url,
+        pid=pid,
+        started=process.start_time(pid) or 0,
+        engine_pid=None,
+        state="starting",
+        stage=diagnosis.STARTING.text,
+        since=datetime.now(UTC),
+        requests=None,
+        log=log,
+        run_folder=servers.run_folder(server_id, temporary=planned.temporary),
+    )
+    servers.write(record, state_dir=state_dir)
+    return record
+
+
+def _start(planned: ServePlan, record: ServerRecord) -> Start:
+    environ = dict(planned.command.environ)
+    private = command.private(record.run_folder, supervisor=record.pid, inherited=environ)
+    return Start(
+        argv=planned.command.argv,
+        environ=environ | private,
+        log=record.log,
+        url=planned.url,
+        drain=planned.settings.drain,
+    )
+
+
+def _result(planned: ServePlan, record: ServerRecord, ending: Ending, killed_before: int | None) -> Result:
+    if ending.asked is not None:
+        return Result(ending=ending, cause=None, tail=(), log=record.log)
+    lines = _last_lines(record.log)
+    cause = diagnosis.cause(lines, model=planned.served.id)
+    killed = machine.killed_for_memory()
+    # The kernel writes into no log of ours: a process is simply gone.
+    if (cause is None or cause.kind == "unknown") and killed is not None and killed > (killed_before or 0):
+        cause = diagnosis.KILLED_FOR_MEMORY
+    return Result(
+        ending=ending, cause=cause, tail=tuple(line for line in lines if line.strip())[-_TAIL:], log=record.log
+    )
+
+
+def _last_lines(log: Path) -> list[str]:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _LOG_READ))
+        return file.read().decode("utf-8", "replace").replace("\r", "\n").split("\n")
+
+
+def _chats(snapshot: Path) -> bool:
+    """Whether the model has a chat template; vLLM refuses a conversation with one that has none."""
+    if any((snapshot / name).exists() for name in _TEMPLATES):
+        return True
+    return bool(_document(snapshot / "tokenizer_config.json").get("chat_template"))
+
+
+def _document(path: Path) -> Mapping[str, object]:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,93 @@
+"""Which model a command without a name means, and whether a revision is fit to be served."""
+
+from dataclasses import dataclass
+
+from modelctl import project as projects
+from modelctl.errors import ModelctlError, NotFoundError, NotWholeError, UsageError
+from modelctl.project import Project
+from modelctl.ref import ModelRef
+from modelctl.store import checkpoint, metadata, scan, tree, wholeness
+from modelctl.store.layout import RepoPaths
+from modelctl.store.model import Facts, Model, Problem, Revision, State
+
+_PULL = "`modelctl pull ORG/NAME` brings one"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One revision of one model, as `typed`, and why that one where nothing was typed."""
+
+    model: Model
+    revision: Revision
+    ref: ModelRef
+    typed: str
+    reason: str | None = None
+
+
+def choose(project: Project, name: str | None) -> Choice:
+    """The model that was named, else the default one, else the only ready one of the project."""
+    if name is not None:
+        return _named(project, name)
+    if (default := projects.default_model(project)) is not None:
+        value, where = default
+        try:
+            return _named(project, value, reason=f"the default model, from {where}")
+        except NotFoundError as error:
+            error.message += f" (the default model, from {where})"
+            raise
+    models = [model for model in scan.scan_hub(project.hub, "project") if model.state == "ready" and model.servable]
+    if len(models) == 1:
+        (only,) = models
+        revision = scan.revision_of(only)
+        return Choice(only, revision, ModelRef(only.id), only.id, reason="the only ready model of the project")
+    if not models:
+        raise UsageError("no model is named, and the project has none that is ready", hint=_PULL)
+    candidates = ", ".join(f"`{model.id}`" for model in models)
+    raise UsageError(
+        f"no model is named, and the project has {len(models)}: {candidates}",
+        hint="name one, or make one the default with `modelctl use`",
+        candidates=[model.id for model in models],
+    )
+
+
+def check_servable(choice: Choice) -> Facts:
+    """The facts of the chosen revision; `NotWholeError` where it is not whole, `ModelctlError` where vLLM cannot."""
+    model, revision = choice.model, choice.revision
+    listing = tree.read(RepoPaths(model.path.parent, model.id), revision.commit)
+    read = checkpoint.read(revision, listing=listing)
+    state, problems = model.state, model.problems
+    if revision.commit != scan.revision_of(model).commit:
+        state, problems = _judged(choice)
+    if state != "ready":
+        problem = problems[0] if problems else Problem(state, "it is not complete", f"modelctl pull {choice.ref}")
+        raise NotWholeError(
+            f"`{choice.ref}` is {state}: {problem.message}",
+            hint=f"`{problem.fix}` mends it" if problem.fix else "`modelctl list` shows what is wrong with it",
+        )
+    description = metadata.describe(read)
+    if description.servable is False:
+        problem = description.problems[0] if description.problems else Problem("unservable", "vLLM cannot serve it")
+        raise ModelctlError(
+            f"`{choice.ref}` cannot be served: {problem.message}",
+            hint=f"`{problem.fix}`" if problem.fix else "`modelctl list` shows which models can be",
+        )
+    return description.facts
+
+
+def _judged(choice: Choice) -> tuple[State, tuple[Problem, ...]]:
+    """The state of a revision that is not the one by which the model is judged."""
+    model, revision = choice.model, choice.revision
+    listing = tree.read(RepoPaths(model.path.parent, model.id), revision.commit)
+    verdict = wholeness.judge(
+        checkpoint.read(revision, listing=listing),
+        listing=listing,
+        wanted=None,
+        unfinished=False,
+        pull=f"modelctl pull {model.id}@{revision.refs[0] if revision.refs else revision.commit}",
+    )
+    return verdict.state, verdict.problems
+
+
+def _named(project: Project, name: str, *, reason: str | None = None) -> Choice:
+    model, ref = scan.find(project, name)
+    return Choice(model, scan.revision_of(model, ref.revision), ref, name, reason)
