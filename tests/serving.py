@@ -1,0 +1,129 @@
+"""`modelctl serve` as a process that runs: started, waited for, looked at, ended."""
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.command import Command, Finished
+
+PATIENCE = 30.0
+
+
+@dataclass(frozen=True)
+class Serving:
+    """One running `modelctl serve`; what it writes goes to files, so that nobody has to read along."""
+
+    process: subprocess.Popen[str]
+    folder: Path
+    run: Command
+
+    @property
+    def stdout(self) -> str:
+        return (self.folder / "stdout").read_text(encoding="utf-8")
+
+    @property
+    def stderr(self) -> str:
+        return (self.folder / "stderr").read_text(encoding="utf-8")
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.stdout.splitlines()]
+
+    @property
+    def url(self) -> str:
+        found = re.search(r"http://\S+:\d+", self.stdout)
+        assert found is not None, self.stdout
+        return found[0]
+
+    @property
+    def curl(self) -> str:
+        """The line that the user is told to try."""
+        return next(line for line in self.stdout.splitlines() if line.startswith("curl "))
+
+    def until(self, what: Callable[[], object], *, seconds: float = PATIENCE) -> "Serving":
+        """Wait until `what` is true; a `serve` that ended before is a failure."""
+        await_true(what, seconds=seconds, alive=self.process)
+        return self
+
+    def until_ready(self, *, seconds: float = PATIENCE) -> "Serving":
+        return self.until(lambda: "is served at" in self.stdout or '"stage": "ready"' in self.stdout, seconds=seconds)
+
+    def send(self, *numbers: signal.Signals) -> "Serving":
+        for number in numbers:
+            self.process.send_signal(number)
+            time.sleep(0.1)  # two signals of one kind at once are one
+        return self
+
+    def finish(self, *, seconds: float = PATIENCE) -> Finished:
+        code = self.process.wait(seconds)
+        return Finished(code, self.stdout, self.stderr)
+
+    def try_curl(self, **env: str) -> dict[str, Any]:
+        """Run the very line that was printed, in a shell."""
+        done = self.run.program(["sh", "-c", self.curl], env=env)
+        assert done.code == 0, done
+        value = json.loads(done.stdout)
+        assert isinstance(value, dict)
+        return value
+
+
+@contextlib.contextmanager
+def serving(run: Command, *argv: str | Path, env: Mapping[str, str | None], name: str = "serving") -> Iterator[Serving]:
+    """Start `modelctl serve ARGV`; whatever is left of it at the end is killed."""
+    folder = run.home.parent / name
+    folder.mkdir()
+    with (folder / "stdout").open("w") as out, (folder / "stderr").open("w") as err:
+        process = run.start("serve", *argv, env=env, stdout=out, stderr=err)
+    try:
+        yield Serving(process, folder, run)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def await_true(
+    what: Callable[[], object], *, seconds: float = PATIENCE, alive: subprocess.Popen[str] | None = None
+) -> None:
+    """Wait until `what` is true, as long as the process is `alive`."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert alive is None or alive.poll() is None, "it ended before"
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.02)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process lives; a zombie does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+    return stat[stat.rindex(b")") + 2 :].split()[0] not in {b"Z", b"X"}
+
+
+def session_of(pid: int) -> list[int]:
+    """The processes of the session that `pid` leads."""
+    found = []
+    for entry in os.scandir("/proc"):
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                stat = Path(f"/proc/{entry.name}/stat").read_bytes()
+                fields = stat[stat.rindex(b")") + 2 :].split()
+                if int(fields[3]) == pid and fields[0] != b"Z":
+                    found.append(int(entry.name))
+    return found
+
+
+def words(line: str) -> list[str]:
+    """A shell line as its words."""
+    return shlex.split(line)

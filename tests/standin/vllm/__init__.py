@@ -1,0 +1,15 @@
+"""A stand-in for vLLM: its command line, its log lines, its processes, its answers. No model is read.
+
+What the real one does only now and then, it does when told, by variables of the environment:
+STANDIN_LOAD=S         takes S seconds to load (default 0.05)
+STANDIN_SAY=TEXT       prints TEXT while it loads
+STANDIN_EXIT=N         ends with exit code N while it loads
+STANDIN_DIES=S         loses its engine S seconds after it was ready, and ends with exit code 0 as the real one does
+STANDIN_HEALTH=503     says that it is not well
+STANDIN_DEAF=1         never listens
+STANDIN_STUBBORN=1     ignores SIGTERM, as the real one does while it loads
+STANDIN_GRANDCHILD=1   has its engine start a process of its own, which ignores SIGTERM
+STANDIN_TASK=NAME      what it can be asked for (default generate)
+STANDIN_SLOW=S         takes S seconds for an answer
+STANDIN_RECORD=FILE    writes its command line, environment, folder and pids there
+"""

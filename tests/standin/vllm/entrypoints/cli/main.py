@@ -1,0 +1,170 @@
+"""The command line of the stand-in: `vllm serve MODEL --served-model-name NAME... --host H --port P ...`."""
+
+import argparse
+import importlib.metadata
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+
+def switch(name: str, default: str = "") -> str:
+    return os.environ.get(f"STANDIN_{name}", default)  # noqa: TID251 - not our package
+
+
+class Server(ThreadingHTTPServer):
+    """The API server: `in_flight` counts the requests that wait for their answer."""
+
+    daemon_threads = True
+    in_flight = 0
+    names: tuple[str, ...] = ()
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        if self.path == "/health":
+            self.answer(int(switch("HEALTH", "200")), b"")
+        elif self.path == "/metrics":
+            lines = ("# TYPE vllm:num_requests_running gauge", "# TYPE vllm:num_requests_waiting gauge")
+            labels = '{engine="0",model_name="x"}'
+            counts = (
+                f"vllm:num_requests_running{labels} {self.server.in_flight}.0\nvllm:num_requests_waiting{labels} 0.0"
+            )
+            self.answer(200, "\n".join([*lines, counts, ""]).encode())
+        elif self.path == "/v1/models":
+            self.answer(200, {"object": "list", "data": [{"id": name} for name in self.server.names]})
+        else:
+            self.answer(404, b"")
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        key = switch("KEY")
+        if key and self.headers.get("Authorization") != f"Bearer {key}":
+            self.answer(401, {"error": "Unauthorized"})
+        elif body.get("model") not in self.server.names:
+            self.answer(404, {"error": f"no model {body.get('model')}"})
+        else:
+            self.server.in_flight += 1
+            try:
+                time.sleep(float(switch("SLOW", "0")))
+                self.answer(200, {"path": self.path, "model": body["model"]})
+            finally:
+                self.server.in_flight -= 1
+
+    def answer(self, status: int, body: bytes | dict[str, Any]) -> None:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401 - the signature of its base
+        say(f"INFO:     {format % args}", prefix=False)
+
+
+def say(text: str, *, process: str = "APIServer", level: str = "INFO", prefix: bool = True) -> None:
+    start = f"({process} pid={os.getpid()}) {level} 11-22 21:52:07 [standin.py:1] " if prefix else ""
+    sys.stdout.write(f"{start}{text}\n")
+    sys.stdout.flush()
+
+
+def engine_core(report: Any) -> None:  # noqa: ANN401 - one end of a pipe
+    """A process of the engine, started as vLLM starts its own."""
+    grandchild = None
+    if switch("GRANDCHILD"):
+        code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)"
+        grandchild = subprocess.Popen([sys.executable, "-S", "-c", code])
+    say("Initializing a V1 LLM engine (v0.33.0) with config: model='x'", process="EngineCore")
+    report.send([os.getpid(), *([grandchild.pid] if grandchild else [])])
+    while True:
+        signal.pause()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="vllm")
+    serve = parser.add_subparsers(dest="command", required=True).add_parser("serve")
+    serve.add_argument("model")
+    serve.add_argument("--served-model-name", nargs="+", default=["?"])
+    serve.add_argument("--host", default="0.0.0.0")  # noqa: S104 - as the real one
+    serve.add_argument("--port", type=int, default=8000)
+    for flag in ("--max-model-len", "--gpu-memory-utilization", "--tensor-parallel-size", "--dtype", "--hf-token"):
+        serve.add_argument(flag)
+    serve.add_argument("--shutdown-timeout", type=float, default=0.0)
+    serve.add_argument("--kv-cache-memory-bytes", type=int)
+    serve.add_argument("--enforce-eager", action="store_true")
+    arguments = parser.parse_args()
+    return run(arguments)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    stop = threading.Event()
+    stubborn = bool(switch("STUBBORN"))
+    signal.signal(signal.SIGTERM, lambda *_: None if stubborn else stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    say(f"version {importlib.metadata.version('vllm')}")
+    say("Resolved architecture: StandinForCausalLM")
+    here, there = multiprocessing.Pipe()
+    engine = multiprocessing.get_context("spawn").Process(target=engine_core, args=(there,), name="EngineCore")
+    engine.start()
+    pids = [os.getpid(), *here.recv()]
+    record(arguments, pids)
+    say("Starting to load model x...", process="EngineCore")
+    sys.stdout.write("Loading safetensors checkpoint shards:  50% Completed | 1/2 [00:00<00:00, 39.10it/s]\r")
+    if text := switch("SAY"):
+        say(text, prefix=False)
+    time.sleep(float(switch("LOAD", "0.05")))
+    if code := switch("EXIT"):
+        engine.kill()
+        return int(code)
+    say("GPU KV cache size: 131,072 tokens", process="EngineCore")
+    say(f"Supported tasks: ['{switch('TASK', 'generate')}']")
+    say(f"Starting vLLM server on http://{arguments.host}:{arguments.port}")
+    return listen(arguments, engine, stop)
+
+
+def listen(arguments: argparse.Namespace, engine: Any, stop: threading.Event) -> int:  # noqa: ANN401
+    if switch("DEAF"):
+        stop.wait()
+        engine.kill()
+        return 0
+    server = Server((arguments.host, arguments.port), Handler)
+    server.names = tuple(arguments.served_model_name)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    say("INFO:     Application startup complete.", prefix=False)
+    if seconds := switch("DIES"):
+        time.sleep(float(seconds))
+        say("RuntimeError: the engine is gone", process="EngineCore", level="ERROR")
+        engine.kill()
+        return 0
+    stop.wait()
+    deadline = time.monotonic() + arguments.shutdown_timeout
+    while server.in_flight and time.monotonic() < deadline:
+        time.sleep(0.02)
+    engine.kill()
+    return 0
+
+
+def record(arguments: argparse.Namespace, pids: list[int]) -> None:
+    if path := switch("RECORD"):
+        value = {
+            "argv": sys.argv,
+            "arguments": vars(arguments),
+            "environ": dict(os.environ),  # noqa: TID251 - not our package
+            "cwd": str(Path.cwd()),
+            "pids": pids,
+            "session": os.getsid(0),
+            "path": sys.path,
+            "version": importlib.metadata.version("vllm"),
+        }
+        temporary = Path(f"{path}.tmp")
+        temporary.write_text(json.dumps(value), encoding="utf-8")
+        temporary.replace(path)
