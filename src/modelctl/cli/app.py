@@ -9,7 +9,7 @@ import typer
 from modelctl import __version__
 from modelctl.cli import list as list_
 from modelctl.cli import output as show
-from modelctl.cli import engine, pull, serve, status
+from modelctl.cli import engine, migrate, pull, rm, serve, status, use
 from modelctl.cli import show as show_
 from modelctl.cli import migrate, rm, use
 from modelctl.errors import ModelctlError

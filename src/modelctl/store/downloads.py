@@ -53,9 +53,8 @@ def _entries(paths: RepoPaths) -> list[Path]:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[bool]:
     """Hold a lock file if nobody else does; what cannot be asked, as without `flock`, counts as free."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
+    descriptor = _open(path)
+    if descriptor is None:
         yield True
         return
     try:
@@ -67,3 +66,12 @@ def _locked(path: Path) -> Iterator[bool]:
             yield True
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path) -> int | None:
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    # Over NFS a lock needs a descriptor that can write; another user's lock file may be readable only.
+    for access in (os.O_RDWR, os.O_RDONLY):
+        with contextlib.suppress(OSError):
+            return os.open(path, access | flags)
+    return None

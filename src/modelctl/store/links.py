@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from modelctl.ref import is_commit
 from modelctl.store import reading, shared
 from modelctl.store.layout import RepoPaths
 
 # huggingface_hub's unfinished downloads, and the link it is about to publish.
 _UNFINISHED = (".incomplete", ".shared")
 _MAX_REF = 4096
+_SHORTEST_COMMIT = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,20 @@ def read(paths: RepoPaths) -> Links:
 def digests(entries: tuple[Entry, ...]) -> set[str]:
     """The blobs that a snapshot names."""
     return {entry.digest for entry in entries if entry.kind == "blob"}
+
+
+def all_commits(there: Links) -> set[str]:
+    """Every commit that the model knows of. What a ref says may be anything, and becomes a path only if it is one."""
+    return {*there.snapshots, *filter(is_commit, there.refs.values())}
+
+
+def commits(there: Links, name: str) -> set[str]:
+    """The commit that a commit or the beginning of one names: at most one, and none where several begin so."""
+    every = all_commits(there)
+    if name in every:
+        return {name}
+    found = {commit for commit in every if len(name) >= _SHORTEST_COMMIT and commit.startswith(name)}
+    return found if len(found) == 1 else set()
 
 
 @dataclass(slots=True)

@@ -12,12 +12,12 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from modelctl.errors import BusyError
-from modelctl.store import changes, layout
+from modelctl.store import changes, copying, layout
 
 _VERSION = b"1\n"
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -55,6 +55,21 @@ def payload(hub: Path, target: str) -> Path | None:
     return store / name[:2] / name
 
 
+def payloads(hub: Path, blobs: Iterable[Path]) -> dict[Path, Path]:
+    """The payload of each of some blobs that is a link to one, wherever the blobs lie now."""
+    texts = {blob: str(blob.readlink()) for blob in blobs if blob.is_symlink()}
+    return {blob: named for blob, text in texts.items() if (named := payload(hub, text)) is not None}
+
+
+def links_in(blobs: Path) -> list[Path]:
+    """The links of a blobs folder, none where there is no such folder."""
+    try:
+        with os.scandir(blobs) as entries:
+            return [Path(entry.path) for entry in entries if entry.is_symlink()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def users(hub: Path) -> Users:
     """Every blob of the hub folder that is a link to a payload, found by looking."""
     found: dict[Path, set[Path]] = {}
@@ -66,17 +81,10 @@ def users(hub: Path) -> Users:
         return Users({}, complete=False)
     for name in repositories:
         try:
-            with os.scandir(hub / name / "blobs") as entries:
-                links = [Path(entry.path) for entry in entries if entry.is_symlink()]
-        except (FileNotFoundError, NotADirectoryError):
-            continue
+            for link, named in payloads(hub, links_in(hub / name / "blobs")).items():
+                found.setdefault(named, set()).add(link)
         except OSError:
             complete = False
-            continue
-        for link in links:
-            named = payload(hub, str(link.readlink()))
-            if named is not None:
-                found.setdefault(named, set()).add(link)
     return Users({named: frozenset(links) for named, links in found.items()}, complete)
 
 
@@ -152,13 +160,8 @@ def take(hub: Path, named: Path, blob: Path, spare: Path, known: Users) -> bool:
             named.replace(blob)
             _list(named).unlink(missing_ok=True)
             return True
-        try:
-            spare.unlink(missing_ok=True)
-            os.link(named, spare, follow_symlinks=False)
-        except OSError as exc:
-            if exc.errno in {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES}:
-                return False
-            raise
+        if not copying.link(named, spare):
+            return False
         spare.replace(blob)
         if left is not None:
             _rewrite(hub, named, left - {blob})

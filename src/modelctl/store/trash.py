@@ -47,23 +47,19 @@ class Freed:
 
 def set_aside(hub: Path, folder: Path) -> Aside:
     """Take a repository folder, or whatever lies in its place, out of sight by one rename."""
-    for place in _places(hub):
-        target = place / _entry_name(folder.name)
-        try:
-            changes.make_folder(place)
-            folder.rename(target)
-            changes.sync_folder(folder.parent)
-        except OSError as exc:
-            if exc.errno == errno.EXDEV and place != _places(hub)[-1]:
-                continue
-            raise changes.translated(exc, doing="remove") from exc
-        return Aside(target, folder.name, is_parts=False)
-    raise AssertionError
+    target = _place(hub) / _entry_name(folder.name)
+    try:
+        changes.make_folder(target.parent)
+        folder.rename(target)
+        changes.sync_folder(folder.parent)
+    except OSError as exc:
+        raise changes.translated(exc, doing="remove") from exc
+    return Aside(target, folder.name, is_parts=False)
 
 
 def open_parts(hub: Path, folder: str) -> Aside:
     """A new entry for parts of a model; `put` fills it."""
-    path = _places(hub)[0] / _entry_name(folder + _PARTS)
+    path = _place(hub) / _entry_name(folder + _PARTS)
     changes.make_folder(path)
     return Aside(path, folder, is_parts=True)
 
@@ -154,6 +150,14 @@ def weigh(paths: Iterable[Path]) -> tuple[int, int]:
 def _places(hub: Path) -> tuple[Path, Path]:
     """Where the trash is, and where it is when `.locks` is of another file system: there other tools warn of it."""
     return layout.trash(hub), hub / layout.trash(hub).name
+
+
+def _place(hub: Path) -> Path:
+    usual, other = _places(hub)
+    with contextlib.suppress(OSError):
+        if usual.parent.stat().st_dev != hub.stat().st_dev:
+            return other
+    return usual
 
 
 def _entry_name(name: str) -> str:

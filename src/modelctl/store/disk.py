@@ -1,0 +1,39 @@
+"""The file systems that stores lie on: what is free, and what can be renamed or linked without copying."""
+
+import shutil
+from pathlib import Path
+
+
+def free(path: Path) -> int:
+    """Free bytes where a path lies, or will lie."""
+    return shutil.disk_usage(existing(path)).free
+
+
+def is_one_mount(one: Path, other: Path) -> bool:
+    """Whether a rename leads from one place to the other. Two bind mounts of one disk, as containers have, are two."""
+    return _mount(existing(one)) == _mount(existing(other))
+
+
+def existing(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that is there."""
+    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+
+
+def _mount(path: Path) -> tuple[int, str]:
+    return path.stat().st_dev, _mount_point(path)
+
+
+def _mount_point(path: Path) -> str:
+    """The longest mount point above a path; empty where the system does not tell."""
+    try:
+        table = Path("/proc/self/mountinfo").read_bytes()
+    except OSError:
+        return ""
+    points = {_unescaped(line.split(b" ")[4]) for line in table.splitlines()}
+    real = path.resolve()
+    return next((str(folder) for folder in (real, *real.parents) if str(folder) in points), "")
+
+
+def _unescaped(point: bytes) -> str:
+    """A mount point as the kernel writes it: blanks and backslashes in octal."""
+    return point.decode("unicode_escape").encode("latin-1").decode("utf-8", "surrogateescape")
