@@ -97,7 +97,9 @@ def install(
         except KeyboardInterrupt:
             kept = f"run the same command again: `{planned.tool.name}` keeps what it has downloaded"
             raise InterruptedByUserError("the installation of vLLM was interrupted", hint=kept) from None
-    _show_installed(out, engine, changed=True, seconds=time.monotonic() - started)
+    # Another process may have installed it while this one waited.
+    changed = planned.folder in engine.python.parents
+    _show_installed(out, engine, changed=changed, seconds=time.monotonic() - started)
 
 
 @app.command(epilog=STATUS_EPILOG)
@@ -123,6 +125,7 @@ def status(
                 "gpu": discovery.gpu(),
                 "own": {
                     "path": folder,
+                    "state": _own_state(folder),
                     "version": record.version if record else None,
                     "size": record.size if record else None,
                     "installed": record.installed if record else None,
@@ -134,7 +137,7 @@ def status(
     rows = [["vLLM", _described(engine) if engine else "none"]]
     if engine:
         rows += [["python", str(engine.python)], ["found", engine.how]]
-    own = f"{folder}, {show.size(record.size)}" if record else f"none in {folder}"
+    own = f"{folder}, {show.size(record.size)}, {_own_state(folder)}" if record else f"none in {folder}"
     rows += [["own", own], ["GPU", {"nvidia": "NVIDIA", "amd": "AMD"}.get(discovery.gpu() or "", "none")]]
     for label, value in rows:
         out.line(f"{label:<8}{value}")
@@ -172,6 +175,17 @@ def remove(yes: options.Yes = False, dry_run: options.DryRun = False, json: opti
         out.event("done", path=planned.home, freed=freed)
     else:
         out.line(f"removed {what} from {planned.home} (freed {show.size(freed)})")
+        if freed < planned.size:
+            out.say("note: the cache of `uv` shares the rest; `uv cache prune` frees what nothing else uses")
+
+
+def _own_state(folder: Path) -> str | None:
+    """Whether our own environment can run: its interpreter is a link to one that may be gone from the machine."""
+    from modelctl.engine import home
+
+    if home.record(folder) is None:
+        return None
+    return "ready" if home.python(folder) else "broken"
 
 
 def engine_object(engine: "Engine | None") -> dict[str, Any]:
@@ -199,6 +213,8 @@ def _say_plan(out: show.Output, planned: "InstallPlan") -> None:
     out.say(
         f"  about {show.size(planned.download)} to fetch, {show.size(planned.size)} on disk, with {planned.tool.name}"
     )
+    if planned.build == "cpu":
+        out.say(f"  `{planned.distribution}` is built and published by a third party, not by the vLLM project")
     out.say(f"  log: {planned.log}")
 
 

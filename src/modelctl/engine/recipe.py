@@ -138,11 +138,11 @@ def _pinned(tool: Tool, folder: Path, *, pins: Path, torch_index: str) -> tuple[
     first = packages.install(tool, folder, "--no-deps", "--only-binary", ":all:", "-r", str(pins))
 
     def source(name: str, *arguments: str) -> Source:
-        step = packages.install(tool, folder, "--no-deps", *arguments, of_cpu, last=True)
+        step = packages.install(tool, folder, "--no-deps", *arguments, of_cpu)
         return Source(name, packages.ask(tool, folder, of_cpu, *arguments), (first, step), *_CPU)
 
     lean, after = packages.lean(tool, folder)
-    with_libraries = packages.install(tool, folder, *lean, of_cuda, last=True)
+    with_libraries = packages.install(tool, folder, *lean, of_cuda)
     return (
         source(_PACKAGE_INDEX),
         source(_TORCH_PROJECT, "--index-url", torch_index),
@@ -158,7 +158,7 @@ def _pinned(tool: Tool, folder: Path, *, pins: Path, torch_index: str) -> tuple[
 def _resolved(tool: Tool, folder: Path, wanted: str, *, build: Build, torch_index: str) -> tuple[Source, ...]:
     """A version of which we have no pins: the tool finds what it depends on."""
     if build == "cuda":
-        step = packages.install(tool, folder, wanted, last=True)
+        step = packages.install(tool, folder, wanted)
         return (Source(_PACKAGE_INDEX, packages.ask(tool, folder, wanted), (step,), *_CUDA),)
     lean, after = packages.lean(tool, folder)
     # Its metadata ask for torch's build for the CPU, so that nothing but a resolution says whether it can be had.
@@ -167,7 +167,7 @@ def _resolved(tool: Tool, folder: Path, wanted: str, *, build: Build, torch_inde
         Source(
             name,
             packages.ask(tool, folder, wanted, *lean, *arguments, resolve=True),
-            (packages.install(tool, folder, *lean, *arguments, wanted, last=True), *after),
+            (packages.install(tool, folder, *lean, *arguments, wanted), *after),
             *(_CPU if tool.uv else _CPU_WHOLE),
         )
         for name, arguments in ((_PACKAGE_INDEX, ()), (f"{_PACKAGE_INDEX} and {_TORCH_PROJECT}", both))
@@ -203,7 +203,8 @@ def _version_of(interpreter: Path) -> tuple[int, int]:
 
 
 def _settings_of_pip(interpreter: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    return packages.settings_of_pip(_ask_interpreter(interpreter, "-m", "pip", "config", "list", environ=environ))
+    listing = _ask_interpreter(interpreter, "-I", "-m", "pip", "config", "list", environ=environ)
+    return packages.settings_of_pip(listing, environ)
 
 
 def _ask_interpreter(interpreter: Path, *arguments: str, environ: Mapping[str, str] | None) -> str:
