@@ -7,11 +7,10 @@ from typing import Annotated, NoReturn
 import typer
 
 from modelctl import __version__
+from modelctl.cli import engine, migrate, pull, rm, serve, status, use
 from modelctl.cli import list as list_
 from modelctl.cli import output as show
-from modelctl.cli import engine, migrate, pull, rm, serve, status, use
 from modelctl.cli import show as show_
-from modelctl.cli import migrate, rm, use
 from modelctl.errors import ModelctlError
 
 # A usage error of the command line parser; Typer exports one of its subclasses, not the class itself.
