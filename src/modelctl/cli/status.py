@@ -1,0 +1,240 @@
+"""`modelctl status`: where the models are, what is ready, what is under way, what needs a hand."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from modelctl import project as projects
+from modelctl.cli import options
+from modelctl.cli import output as show
+
+if TYPE_CHECKING:
+    from modelctl.engine.discovery import Engine
+    from modelctl.engine.servers import ServerRecord
+    from modelctl.project import Project
+    from modelctl.store.model import Download, Model, Problem
+
+EPILOG = """\b
+Examples:
+  modelctl status
+  modelctl status --json | jq .downloaded_models
+  modelctl status --check || echo "something needs a hand"
+"""
+_SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """All that `status` tells, as it was found."""
+
+    project: "Project"
+    default_model: str | None
+    models: "tuple[Model, ...]"
+    downloads: "tuple[Download, ...]"
+    servers: "tuple[ServerRecord, ...]"
+    engine: "Engine | None"
+    engine_problem: str | None
+    problems: "tuple[Problem, ...]"
+    free: int
+    total: int
+
+    @property
+    def ready(self) -> list[str]:
+        """The ids of the ready models of both locations."""
+        return [model.id for model in self.models if model.state == "ready"]
+
+
+def status(
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with 1 when something needs a hand, and say what.")
+    ] = False,
+    models_dir: options.ModelsDir = None,
+    json: options.Json = False,
+) -> None:
+    """Show where the models are, what is ready, what runs, and what needs a hand."""
+    found = gather(projects.locate(models_dir))
+    out = show.Output(json=json)
+    if json:
+        out.object(status_object(found))
+    else:
+        for line in _lines(found):
+            out.line(line)
+    wrong = list(_needs_a_hand(found))
+    if check or not json:
+        for message, fix in wrong:
+            out.say(message)
+            if fix:
+                out.say(f"hint: `{fix}`")
+    if check and wrong:
+        raise typer.Exit(1)
+
+
+def gather(project: "Project") -> Status:
+    """Read everything that the status tells. A store that cannot be read is a problem of it, not a failure."""
+    from modelctl.engine import discovery, servers
+    from modelctl.errors import ModelctlError
+    from modelctl.store import disk, ownership, scan
+    from modelctl.store.model import Problem
+
+    problems = list(ownership.of_project(project))
+    models: tuple[Model, ...] = ()
+    downloads: tuple[Download, ...] = ()
+    try:
+        models, downloads = scan.scan_project(project), scan.downloads(project.hub)
+    except ModelctlError as error:
+        problems.append(Problem("store", error.message, None))
+    engine, engine_problem = None, None
+    try:
+        engine = discovery.find(project)
+    except ModelctlError as error:
+        engine_problem = error.message
+    default = projects.default_model(project)
+    usage = shutil.disk_usage(disk.existing(project.models_dir))
+    return Status(
+        project=project,
+        default_model=default[0] if default else None,
+        models=models,
+        downloads=downloads,
+        servers=servers.running(),
+        engine=engine,
+        engine_problem=engine_problem,
+        problems=tuple(problems),
+        free=usage.free,
+        total=usage.total,
+    )
+
+
+def status_object(found: Status) -> dict[str, Any]:
+    """The status under `--json`."""
+    from modelctl.cli import models
+    from modelctl.store import scan
+
+    project = found.project
+    return {
+        "models_available": bool(found.ready),
+        "models_dir_exists": project.models_dir.is_dir(),
+        "downloaded_models": found.ready,
+        "message": message(found),
+        "models_dir": project.models_dir,
+        "models_dir_reason": project.reason,
+        "cache_dir": project.cache,
+        "default_model": found.default_model,
+        "disk": {"free": found.free, "total": found.total, "models": scan.total_size(_own(found))},
+        "downloads": [
+            {"id": one.id, "done": one.done, "total": one.total, "rate": one.rate, "active": one.active}
+            for one in found.downloads
+        ],
+        "servers": [_server_object(server) for server in found.servers],
+        "engine": _engine_object(found),
+        "problems": [models.problem_object(problem) for problem in found.problems],
+    }
+
+
+def message(found: Status) -> str:
+    """The status in one sentence."""
+    if not found.project.models_dir.is_dir() and not found.models:
+        return "there is no models directory yet, `modelctl pull` makes it"
+    if not found.models:
+        return "there are no models yet, `modelctl pull` fetches one"
+    active = [download for download in found.downloads if download.active]
+    halves = [f"{show.plural(len(found.ready), 'model')} ready"]
+    halves += [f"{len(active)} being pulled"] if active else []
+    waiting = len(found.models) - len(found.ready) - len(active)
+    halves += [f"{waiting} not whole"] if waiting > 0 else []
+    return ", ".join(halves)
+
+
+def _own(found: Status) -> "list[Model]":
+    return [model for model in found.models if model.location == "project"]
+
+
+def _server_object(server: "ServerRecord") -> dict[str, Any]:
+    return {
+        "id": server.id,
+        "model": server.model,
+        "url": server.url,
+        "pid": server.pid,
+        "state": server.state,
+        "stage": server.stage,
+        "since": server.since,
+        "requests": server.requests,
+        "log": server.log,
+    }
+
+
+def _engine_object(found: Status) -> dict[str, Any]:
+    engine = found.engine
+    return {
+        "found": engine is not None,
+        "version": engine and engine.version,
+        "device": engine and engine.device,
+        "how": engine.how if engine else found.engine_problem,
+        "python": engine and engine.python,
+    }
+
+
+def _lines(found: Status) -> Iterator[str]:
+    from modelctl.store import scan
+
+    project = found.project
+    yield f"models     {project.models_dir} ({project.reason})"
+    yield f"cache      {project.cache or 'the same folder'}"
+    yield f"default    {found.default_model or 'none, `modelctl use NAME` sets it'}"
+    taken = show.size(scan.total_size(_own(found)))
+    yield f"disk       {show.size(found.free)} free of {show.size(found.total)}, the models take {taken}"
+    yield f"engine     {_engine_line(found)}"
+    yield f"status     {message(found)}"
+    yield from _models_lines(found)
+    for download in found.downloads:
+        yield f"pulling    {_download_line(download)}"
+    for server in found.servers:
+        yield f"serving    {server.model} at {server.url} ({server.state}, pid {server.pid})"
+
+
+def _models_lines(found: Status) -> Iterator[str]:
+    label = "ready      "
+    for name in found.ready[:_SHOWN]:
+        yield f"{label}{name}"
+        label = " " * len(label)
+    if len(found.ready) > _SHOWN:
+        yield f"{label}and {len(found.ready) - _SHOWN} more, see `modelctl list`"
+
+
+def _download_line(download: "Download") -> str:
+    percent = f"{download.done * 100 // download.total} %" if download.total else "-"
+    far = f"{download.id} {percent}, {show.size(download.done)} of {show.size(download.total)}"
+    if not download.active:
+        return f"{far}, interrupted"
+    return f"{far}, {show.size(int(download.rate))}/s" if download.rate is not None else far
+
+
+def _engine_line(found: Status) -> str:
+    engine = found.engine
+    if engine is not None:
+        device = f" for {engine.device}" if engine.device else ""
+        return f"vLLM {engine.version}{device} ({engine.how})"
+    return found.engine_problem or "no vLLM yet, `modelctl engine install` installs it"
+
+
+def _needs_a_hand(found: Status) -> Iterator[tuple[str, str | None]]:
+    """What is wrong and the command that mends it. Foreign files are mended by one command for all."""
+    from modelctl.store import ownership
+
+    active = {download.id for download in found.downloads if download.active}
+    foreign = [problem for problem in found.problems if problem.kind == "owner"]
+    for problem in found.problems:
+        if problem.kind != "owner":
+            yield problem.message, problem.fix
+    for model in found.models:
+        foreign += [problem for problem in model.problems if problem.kind == "owner"]
+        wrong = [problem for problem in model.problems if problem.fix and problem.kind != "owner"]
+        if wrong and model.id not in active:
+            what = "ready, but" if model.state == "ready" else f"{model.state}:"
+            yield f"`{model.id}` is {what} {wrong[0].message}", wrong[0].fix
+        elif model.state != "ready" and model.id not in active:
+            yield f"`{model.id}` is {model.state}", None
+    if foreign:
+        yield foreign[0].message, ownership.fix(found.project.models_dir)
