@@ -178,7 +178,10 @@ class _Hub:
         end = at + 4 if parts[at + 1] == "refs" and len(parts) > at + 4 else at + 2
         name = "/".join(parts[end:])
         asked = _Asked(request, "/".join(parts[:at]), user, (name,))
-        found, offer = await run_in_threadpool(self._offer, asked, "/".join(parts[at + 1 : end]), name)
+        found = self._granted(asked, "/".join(parts[at + 1 : end]))
+        offer = await self._offer(found.paths, found.commit, name)
+        if offer is None:
+            raise policy.unknown_entry(found.commit)
         told = {"X-Repo-Commit": found.commit, "Content-Disposition": listing.disposition(name)}
         if offer.sha256 is None:
             return _file(request, offer, headers=told)
@@ -192,7 +195,7 @@ class _Hub:
         name, asked = "/".join(rest[:-2]), request.query_params
         self.signer.check(folder, commit, name, expires=asked.get("Expires", ""), signature=asked.get("Signature", ""))
         paths = self.catalogue.repository(model_id(folder) or "")
-        offer = await run_in_threadpool(self.catalogue.file, paths, commit, name) if paths else None
+        offer = await self._offer(paths, commit, name) if paths else None
         if offer is None:
             raise Refusal(404, "Not Found")
         # The commit too: a client follows a redirect within one origin and looks for it here.
@@ -200,13 +203,16 @@ class _Hub:
             request, offer, headers={"X-Repo-Commit": commit, "Content-Disposition": listing.disposition(name)}
         )
 
-    def _offer(self, asked: _Asked, revision: str, name: str) -> tuple[_Found, Offer]:
+    async def _offer(self, paths: RepoPaths, commit: str, name: str) -> Offer | None:
+        # A listed file is some looks at the disk, less than a thread costs; another one may have to be hashed first.
+        if self.catalogue.is_listed(paths, commit):
+            return self.catalogue.file(paths, commit, name)
+        return await run_in_threadpool(self.catalogue.file, paths, commit, name)
+
+    def _granted(self, asked: _Asked, revision: str) -> _Found:
         found = self._found(asked, revision)
         policy.check_granted(self.rules, asked.id, user=asked.user)
-        offer = self.catalogue.file(found.paths, found.commit, name)
-        if offer is None:
-            raise policy.unknown_entry(found.commit)
-        return found, offer
+        return found
 
     def _user(self, request: Request) -> str | None:
         return policy.user(self.rules, request.headers.get("authorization"))

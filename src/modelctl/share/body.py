@@ -64,16 +64,21 @@ class FileBody(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the file; stop when the client has gone."""
+        length = self._span.stop - self._span.start
         descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        gone = asyncio.create_task(_until_gone(receive))
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            if scope["method"] == "HEAD" or self._span.start == self._span.stop:
+            if scope["method"] == "HEAD" or not length:
                 await send({"type": "http.response.body", "body": b""})
-                return
-            await self._send_pieces(descriptor, send, gone=gone)
+            elif length <= _PIECE:
+                await send({"type": "http.response.body", "body": self._piece(descriptor, self._span.start)})
+            else:
+                gone = asyncio.create_task(_until_gone(receive))
+                try:
+                    await self._send_pieces(descriptor, send, gone=gone)
+                finally:
+                    gone.cancel()
         finally:
-            gone.cancel()
             os.close(descriptor)
 
     async def _send_pieces(self, descriptor: int, send: Send, *, gone: asyncio.Task[None]) -> None:
@@ -83,13 +88,17 @@ class FileBody(Response):
             if at >= ahead and hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(descriptor, at, 2 * _AHEAD, os.POSIX_FADV_WILLNEED)
                 ahead = at + _AHEAD
-            piece = os.pread(descriptor, min(_PIECE, self._span.stop - at), at)
-            if not piece:
-                raise EOFError(f"{self._path} became shorter while it was sent")
+            piece = self._piece(descriptor, at)
             at += len(piece)
             await send({"type": "http.response.body", "body": piece, "more_body": at < self._span.stop})
             # A connection that takes all it is given never waits: others have their turn, and its end is heard of.
             await asyncio.sleep(0)
+
+    def _piece(self, descriptor: int, at: int) -> bytes:
+        piece = os.pread(descriptor, min(_PIECE, self._span.stop - at), at)
+        if not piece:
+            raise EOFError(f"{self._path} became shorter while it was sent")
+        return piece
 
 
 async def _until_gone(receive: Receive) -> None:

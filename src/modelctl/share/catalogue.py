@@ -100,6 +100,10 @@ class Catalogue:
         """When the snapshot of a commit was last changed."""
         return datetime.fromtimestamp(int(paths.snapshot(commit).stat().st_mtime), UTC)
 
+    def is_listed(self, paths: RepoPaths, commit: str) -> bool:
+        """Whether the hashes of a commit's files are known without reading them."""
+        return self._tree(paths, commit) is not None
+
     def files(self, paths: RepoPaths, commit: str) -> dict[str, Offer]:
         """All files of a commit that are there, by name, sorted."""
         listed = self._tree(paths, commit)
