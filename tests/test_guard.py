@@ -1,5 +1,6 @@
 """The fence round the tests bites: in this process, in Python children, and in the programs they start."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import Command
+from tests.command import NOBODY, Command
 from tests.guard import fence
 
 # An address for documentation: even an unfenced test would reach nobody.
@@ -36,6 +37,17 @@ def test_no_other_machine_is_reached(trespasses: Callable[[], str]) -> None:
     with pytest.raises(fence.TrespassError, match="huggingface"):
         socket.getaddrinfo("huggingface.co", 443)
     assert len(trespasses().splitlines()) == 2
+
+
+def test_a_datagram_is_not_sent(trespasses: Callable[[], str]) -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as asking:
+        with contextlib.suppress(OSError):
+            # How programs ask for this machine's own address: nothing is sent.
+            asking.connect((STRANGER, 80))
+        assert not trespasses()
+        with pytest.raises(fence.TrespassError, match="sendto"):
+            asking.sendto(b"x", (STRANGER, 80))
+    assert trespasses()
 
 
 def test_loopback_is_reached() -> None:
@@ -64,6 +76,23 @@ def test_children_are_fenced(run: Command, trespasses: Callable[[], str], code: 
         assert "TrespassError: a test may not do this" in done.stderr
         assert trespasses()
     assert done.code == 1
+
+
+def test_the_command_is_fenced(run: Command, trespasses: Callable[[], str]) -> None:
+    fenced = os.environ[fence.FENCED].split(os.pathsep)[0]  # noqa: TID251 - the fence's own
+    done = run("list", env={"HF_HOME": fenced})
+    assert done.code == 1
+    assert "TrespassError: a test may not do this" in done.stderr
+    assert fenced in trespasses()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may run the command as somebody else")
+def test_the_command_runs_as_somebody_else(run: Command, project: Path) -> None:
+    done = run("--version", user=NOBODY)
+    assert (done.code, done.stderr) == (0, "")
+    code = "import os, sys; os.mkdir(sys.argv[1])"
+    refused = run.program([sys.executable, "-c", code, project / "new"], user=NOBODY)
+    assert "PermissionError" in refused.stderr
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl, a program that is not Python")

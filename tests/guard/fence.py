@@ -49,8 +49,11 @@ def raise_fence(*, folders: list[str], record: str) -> None:
             if isinstance(path, str) and os.path.join(os.path.abspath(path), "").startswith(fenced):
                 _refuse(f"{event} of {path}", record)
         elif event in _SOCKET_EVENTS:
-            if isinstance(arguments[1], tuple) and not _is_loopback(arguments[1][0], own_name):
-                _refuse(f"{event} to {arguments[1]}", record)
+            address = arguments[1]
+            # Naming a peer for datagrams sends nothing: it is how programs ask for this machine's own address.
+            sends = event != "socket.connect" or arguments[0].type != socket.SOCK_DGRAM
+            if sends and isinstance(address, tuple) and not _is_loopback(address[0], own_name):
+                _refuse(f"{event} to {address}", record)
         elif event in _NAME_EVENTS and not _is_loopback(arguments[0], own_name):
             _refuse(f"{event} of {arguments[0]}", record)
 
