@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.command import Command, clean_environment
+from tests.disks import another_disk
 from tests.guard import fence
 from tests.hub.loopback import Hub, make_hub_in
 from tests.stores import StoreBuilder
@@ -77,6 +78,21 @@ def run(project: Path, home: Path) -> Command:
 def store(project: Path) -> StoreBuilder:
     """Builds models into the project's hub folder by hand: `store.add("acme/tiny")`."""
     return StoreBuilder(project / "models" / "hub")
+
+
+@pytest.fixture
+def cache(home: Path) -> StoreBuilder:
+    """Builds models into the hub folder of the user's own cache."""
+    folder = home / ".cache" / "huggingface" / "hub"
+    folder.parent.mkdir(parents=True)
+    return StoreBuilder(folder)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """An empty folder on another file system."""
+    with another_disk(tmp_path) as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -84,8 +84,9 @@ def finish(hub: Path, aside: Aside, tell: Callable[[int], None]) -> int:
     """
     freed = 0
     try:
-        blobs = [] if aside.path.is_symlink() else shared.links_in(aside.path / "blobs")
-        payloads = set(shared.payloads(hub, blobs).values())
+        # A model's folder may be a link to anywhere: what is behind it is nobody's to free.
+        contents = trash.children(aside.path) if trash.is_folder(aside.path) else []
+        payloads = set(shared.payloads(hub, shared.links_in(aside.path / "blobs")).values()) if contents else set()
     except OSError as exc:
         raise changes.translated(exc, doing="look into") from exc
     users = shared.users(hub) if payloads else None
@@ -93,16 +94,19 @@ def finish(hub: Path, aside: Aside, tell: Callable[[int], None]) -> int:
         if users is not None:
             freed += shared.release(hub, named, users) or 0
             tell(freed)
-    from_payloads = freed
-    result = trash.delete(aside.path, lambda size: tell(from_payloads + size))
-    if result.failures:
-        first = result.failures[0]
-        raise NotAllowedError(
-            f"`{first.filename}` cannot be deleted: {first.strerror}",
-            hint=f"`sudo rm -rf {aside.path}` frees it; nothing lists it any more",
-            freed=from_payloads + result.size,
-        )
-    return from_payloads + result.size
+    # The refs last: as long as they are there, the same command is understood once more.
+    for part in (*sorted(contents, key=lambda part: part.name == "refs"), aside.path):
+        before = freed
+        result = trash.delete(part, lambda size, before=before: tell(before + size))  # type: ignore[misc]
+        freed += result.size
+        if result.failures:
+            first = result.failures[0]
+            raise NotAllowedError(
+                f"`{first.filename}` cannot be deleted: {first.strerror}",
+                hint=f"`sudo rm -rf {aside.path}` frees it; nothing lists it any more",
+                freed=freed,
+            )
+    return freed
 
 
 def finish_leftovers(hub: Path, tell: Callable[[int], None]) -> Leftovers:

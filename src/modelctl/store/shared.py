@@ -62,7 +62,9 @@ def payloads(hub: Path, blobs: Iterable[Path]) -> dict[Path, Path]:
 
 
 def links_in(blobs: Path) -> list[Path]:
-    """The links of a blobs folder, none where there is no such folder."""
+    """The links of a blobs folder, none where there is no such folder, or only a link to one."""
+    if blobs.is_symlink():
+        return []
     try:
         with os.scandir(blobs) as entries:
             return [Path(entry.path) for entry in entries if entry.is_symlink()]

@@ -113,7 +113,7 @@ def delete(path: Path, tell: Callable[[int], None]) -> Freed:
         try:
             status = current.lstat()
             if stat.S_ISDIR(status.st_mode) and not is_emptied:
-                waiting += [(current, True), *((child, False) for child in _children(current))]
+                waiting += [(current, True), *((child, False) for child in children(current))]
                 continue
             _remove(current, is_folder=is_emptied)
             if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
@@ -126,6 +126,20 @@ def delete(path: Path, tell: Callable[[int], None]) -> Freed:
             if exc.errno not in {errno.ENOTEMPTY, errno.EEXIST} or not failures:
                 failures.append(exc)
     return Freed(size, tuple(failures))
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder itself, and no link to one."""
+    return path.is_dir() and not path.is_symlink()
+
+
+def children(folder: Path) -> list[Path]:
+    """What is in a folder; where its own mode forbids to look, or to delete from it, that is taken back first."""
+    try:
+        return list(folder.iterdir())
+    except PermissionError:
+        folder.chmod(stat.S_IRWXU)
+        return list(folder.iterdir())
 
 
 def weigh(paths: Iterable[Path]) -> tuple[int, int]:
@@ -164,15 +178,6 @@ def _entry_name(name: str) -> str:
     owner = process.this_process("rm")
     short = os.fsdecode(os.fsencode(name)[:_LONGEST_NAME])
     return f"{short}.{owner.pid}-{owner.started}.{secrets.token_hex(4)}"
-
-
-def _children(folder: Path) -> list[Path]:
-    """What is in a folder; where its own mode forbids to look, or to delete from it, that is taken back first."""
-    try:
-        return list(folder.iterdir())
-    except PermissionError:
-        folder.chmod(stat.S_IRWXU)
-        return list(folder.iterdir())
 
 
 def _remove(path: Path, *, is_folder: bool) -> None:
