@@ -101,6 +101,11 @@ class TestDownloads:
         assert HfApi(tiny.url).model_info("acme/tiny", revision=wanted).sha == commit
         assert [file.path for file in HfApi(tiny.url).list_repo_tree("acme/tiny", revision=wanted)] == ["config.json"]
 
+    def test_a_pull_request_with_its_slashes_as_they_are(self, client: httpx.Client, tiny: Hub) -> None:
+        tiny.add("acme/tiny", files={"a/config.json": b"older\n"}, revision="refs/pr/1")
+        answer = client.get(f"{tiny.url}/acme/tiny/resolve/refs/pr/1/a/config.json")
+        assert (answer.status_code, answer.content) == (200, b"older\n")
+
     def test_a_repository_without_organisation(self, hub: Hub, tmp_path: Path) -> None:
         hub.add("gpt2", files={"config.json": "{}"}, lfs={"a b/wärme+100%.bin": b"x"})
         folder = Path(snapshot_download("gpt2", endpoint=hub.url, cache_dir=tmp_path))

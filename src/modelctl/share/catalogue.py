@@ -152,18 +152,20 @@ class Catalogue:
         if not stat.S_ISREG(status.st_mode):
             return None
         key = status.st_mtime_ns, status.st_size
-        if path not in self._trees or self._trees[path][0] != key:
+        known = self._trees.get(path)
+        if known is None or known[0] != key:
             _make_room(self._trees)
-            self._trees[path] = key, tree.read(paths, commit)
-        return self._trees[path][1]
+            known = self._trees[path] = key, tree.read(paths, commit)
+        return known[1]
 
     def _hashed(self, path: Path, name: str, status: os.stat_result) -> tree.TreeFile:
         """The hashes of a file whose name does not tell them, as in a store without links; computed once."""
         key = status.st_mtime_ns, status.st_size
-        if path not in self._hashes or self._hashes[path][0] != key:
+        known = self._hashes.get(path)
+        if known is None or known[0] != key:
             _make_room(self._hashes)
-            self._hashes[path] = key, digests.measured(path, name)
-        return self._hashes[path][1]
+            known = self._hashes[path] = key, digests.measured(path, name)
+        return known[1]
 
 
 def _make_room(cache: dict[Path, Any]) -> None:
