@@ -16,8 +16,8 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,7 @@ class Crashes:
 
     run: "Command"
     roots: tuple[Path, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
 
     def calls(self, *argv: str | Path) -> list[str]:
         """Run the command through, which must succeed, and return its changing calls."""
@@ -88,7 +89,7 @@ class Crashes:
         with tempfile.TemporaryDirectory() as folder:
             record = Path(folder) / "calls"
             orders = {"roots": [str(root) for root in self.roots], "record": str(record), "kill_before": kill_before}
-            done = self.run.program([sys.executable, __file__, json.dumps(orders), *argv])
+            done = self.run.program([sys.executable, __file__, json.dumps(orders), *argv], env=self.env)
             calls = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
         return done, calls
 

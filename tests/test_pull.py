@@ -38,7 +38,11 @@ def big_model(size: int = 40 * MIB) -> dict[str, bytes]:
 
 def content(store: StoreBuilder, model_id: str = NAME, revision: str = "main") -> dict[str, bytes]:
     """What a model's revision holds, read through the links."""
-    snapshot = store.paths(model_id).snapshot(store.paths(model_id).ref(revision).read_text())
+    return content_of(store.paths(model_id).snapshot(store.paths(model_id).ref(revision).read_text()))
+
+
+def content_of(snapshot: Path) -> dict[str, bytes]:
+    """What a snapshot folder shows."""
     return {path.relative_to(snapshot).as_posix(): path.read_bytes() for path in snapshot.rglob("*") if path.is_file()}
 
 

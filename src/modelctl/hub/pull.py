@@ -56,11 +56,12 @@ def execute(
     fetched = 0
     with lock.held(paths, "pull", wait=wait):
         wanted = [file for file in planned.files if planned.force or not is_present(paths, planned.commit, file)]
-        if wanted or not planned.has_tree:
-            tree.write(paths, planned.commit, planned.tree)
         if wanted:
             _check_room(planned)
             _write_record(planned)
+        if wanted or not planned.has_tree:
+            tree.write(paths, planned.commit, planned.tree)
+        if wanted:
             fetched = _fetch(planned, wanted, hub, progress, limits=limits)
         _publish(planned)
         paths.pull_record.unlink(missing_ok=True)
