@@ -28,13 +28,11 @@ def show_model(
     json: options.Json = False,
 ) -> None:
     """Show one model: its facts, revisions, files and problems."""
-    from dataclasses import replace
-
     from modelctl.store import scan
 
     model, named = scan.find(projects.locate(models_dir), name)
     if named.revision is not None:
-        model = replace(model, revisions=(scan.revision_of(model, named.revision),))
+        model = model._replace(revisions=(scan.revision_of(model, named.revision),))
     out = show.Output(json=json)
     if json:
         out.object({"model": model_object(model)})

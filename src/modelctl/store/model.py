@@ -1,17 +1,18 @@
-"""What lies in a store, as frozen values."""
+"""What lies in a store, as frozen values.
 
-from dataclasses import dataclass
+Named tuples, since every start of `list` pays for them: six frozen dataclasses cost 2.5 ms, these 0.5.
+"""
+
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Location = Literal["project", "cache"]
 State = Literal["ready", "partial", "broken"]
 Format = Literal["safetensors", "gguf", "pickle"]
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """Something wrong with a model, and the command that mends it."""
 
     kind: str
@@ -19,8 +20,7 @@ class Problem:
     fix: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StoredFile:
+class StoredFile(NamedTuple):
     """One entry of a snapshot.
 
     `blob` is the file with the content, as the link chain ends (the entry itself where there are no links);
@@ -33,8 +33,7 @@ class StoredFile:
     size: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Revision:
+class Revision(NamedTuple):
     """One commit of a model: its snapshot folder, the refs that name it, its files."""
 
     commit: str
@@ -45,8 +44,7 @@ class Revision:
     modified: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What config.json and the weights' headers say of a model; `None` is unknown."""
 
     format: Format | None = None
@@ -59,8 +57,7 @@ class Facts:
     license: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
+class Model(NamedTuple):
     """One repository folder of a hub folder, in whatever condition.
 
     Sizes in bytes: `size` is what the blobs hold, `allocated` what the disk spends on them; `done` of `total` bytes of
@@ -84,8 +81,7 @@ class Model:
     other_copies: tuple[Path, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Download:
+class Download(NamedTuple):
     """A pull that runs, or was interrupted, as the disk tells it. `rate` is bytes a second since it began."""
 
     id: str

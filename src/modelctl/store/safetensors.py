@@ -51,6 +51,8 @@ _AUXILIARY = (
     "bitsandbytes__nf4",
     "bitsandbytes__fp4",
 )
+# Not by isinstance: `true` is an integer to Python and none to JSON.
+_INTEGERS = {int}
 _UNREAD = Header(frozenset(), {}, {}, {}, {}, is_read=False)
 
 
@@ -100,11 +102,11 @@ def _header(document: object, space: int) -> Header:
 def _tensor(name: str, tensor: object) -> tuple[str, int, int, int]:
     """Dtype, number of elements, first and last byte of a tensor whose description agrees with itself."""
     match tensor:
-        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(begin), int(end)]}:
+        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(begin), int(end)]}:
             pass
         case _:
             raise TornError(f"has a header that does not describe `{name}`")
-    if not all(type(length) is int and length >= 0 for length in shape):
+    if not {*map(type, shape)} <= _INTEGERS or min(shape, default=0) < 0:
         raise TornError(f"has a header that gives `{name}` a shape that makes no sense")
     count = prod(shape)
     bits = _BITS.get(dtype)

@@ -6,7 +6,6 @@
 import contextlib
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from modelctl import ref
@@ -53,7 +52,7 @@ def scan_project(project: Project, ids: Collection[str] | None = None) -> tuple[
     for model_id, ((location, folder), *others) in sorted(_placed(project).items()):
         if ids is None or model_id in ids:
             model = inventory.take(places[location], layout.paths_at(folder), location)
-            models += [replace(model, other_copies=tuple(path for _, path in others))] if model is not None else []
+            models += [model._replace(other_copies=tuple(path for _, path in others))] if model is not None else []
     return tuple(models)
 
 
@@ -81,7 +80,7 @@ def find(where: Project | Sequence[Model], text: str) -> tuple[Model, ModelRef]:
     model = next((model for model in models if model.id == found), None)
     if model is None:
         raise _not_found(named.id, known)
-    return model, replace(named, id=found)
+    return model, ModelRef(found, named.revision, named.variant)
 
 
 def revision_of(model: Model, name: str | None = None) -> Revision:
