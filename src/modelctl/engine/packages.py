@@ -4,7 +4,7 @@ import ast
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -32,15 +32,20 @@ _QUIET = {
 }
 # For a question, over the environment of an installation: who does not answer soon is not asked again and again.
 IMPATIENT = {"UV_HTTP_TIMEOUT": "15", "UV_HTTP_RETRIES": "1", "PIP_DEFAULT_TIMEOUT": "15", "PIP_RETRIES": "1"}
+_TRUE = {"1", "true", "yes", "on"}
 _LEFT_OUT = Path(__file__).with_name("left-out.txt")
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """What installs packages: `uv` at a path, or the `pip` of the new environment itself."""
+    """What installs packages: `uv` at a path, or the `pip` of the new environment itself.
+
+    `settings` are pip's: what it is configured to, of which uv reads nothing.
+    """
 
     name: Literal["uv", "pip"]
     uv: str | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +65,9 @@ class Told:
     size: int | None = None
 
 
-def tool(environ: Mapping[str, str]) -> Tool:
-    """The `uv` on `PATH`, else pip."""
-    uv = shutil.which("uv", path=environ.get("PATH"))
-    return Tool("uv", uv) if uv else Tool("pip")
+def uv_of(environ: Mapping[str, str]) -> str | None:
+    """The `uv` on `PATH`."""
+    return shutil.which("uv", path=environ.get("PATH"))
 
 
 def create(tool: Tool, interpreter: Path, folder: Path) -> tuple[str, ...]:
@@ -77,7 +81,9 @@ def install(tool: Tool, folder: Path, *arguments: str) -> tuple[str, ...]:
     """Install into the environment at `folder`, with bytecode, which halves vLLM's start; pip compiles unasked."""
     python = str(folder / "bin" / "python")
     if tool.uv:
-        return (tool.uv, "pip", "install", "--python", python, "--compile-bytecode", *arguments)
+        # The one setting for which uv has no variable.
+        banned = ("--no-index",) if tool.settings.get("no-index", "").lower() in _TRUE else ()
+        return (tool.uv, "pip", "install", "--python", python, "--compile-bytecode", *banned, *arguments)
     return (python, "-I", "-m", "pip", "install", *arguments)
 
 
@@ -107,11 +113,12 @@ def ask(tool: Tool, folder: Path, requirement: str, *arguments: str, resolve: bo
     return Question(argv, re.compile(rf"^\s*(?:Downloading|Processing|Using cached) \S*{stem}", re.IGNORECASE))
 
 
-def environment(tool: Tool, environ: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
-    """The environment for the tool. uv does not read pip's `settings`, and the index may be named nowhere else."""
+def environment(tool: Tool, environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment for the tool; uv is told pip's settings, since the index may be named nowhere else."""
     result = {name: value for name, value in environ.items() if name not in _DROPPED} | _QUIET
     if not tool.uv:
         return result
+    settings = tool.settings
     if any(name in environ for name in ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")):
         settings = {name: value for name, value in settings.items() if "index" not in name}
     for key, variable, separator in (
@@ -119,7 +126,6 @@ def environment(tool: Tool, environ: Mapping[str, str], settings: Mapping[str, s
         ("extra-index-url", "UV_EXTRA_INDEX_URL", " "),
         ("find-links", "UV_FIND_LINKS", ","),
         ("constraint", "UV_CONSTRAINT", " "),
-        ("no-index", "UV_NO_INDEX", " "),
         ("cert", "SSL_CERT_FILE", " "),
     ):
         if key in settings:

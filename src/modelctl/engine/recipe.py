@@ -106,14 +106,14 @@ def plan(
     pinned = build == "cpu" and version == CPU_VERSION
     if pinned:
         _check_platform(_version_of(interpreter), platform.machine())
-    tool = packages.tool(environ)
+    uv = packages.uv_of(environ)
+    tool = Tool("uv", uv, _settings_of_pip(interpreter, environ)) if uv else Tool("pip")
     folder = home / f"{distribution}-{secrets.token_hex(4)}"
     wanted = f"{distribution}=={version}" if version else distribution
     if pinned:
         sources = _pinned(tool, folder, pins=pins, torch_index=torch_index)
     else:
         sources = _resolved(tool, folder, wanted, build=build, torch_index=torch_index)
-    settings = _settings_of_pip(interpreter, environ) if tool.uv else {}
     return InstallPlan(
         home=home,
         folder=folder,
@@ -128,7 +128,7 @@ def plan(
         sources=sources,
         libraries=_LIBRARIES if build == "cpu" else {},
         log=log,
-        environ=packages.environment(tool, environ, settings),
+        environ=packages.environment(tool, environ),
     )
 
 
