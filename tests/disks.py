@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,12 @@ from pathlib import Path
 import pytest
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the one other file system that every Linux has
+
+
+def disk_use(folder: Path) -> int:
+    """What the disk spends on the files in a folder, each once."""
+    found = {path.lstat().st_ino: path.lstat() for path in folder.rglob("*")}
+    return sum(status.st_blocks * 512 for status in found.values() if stat.S_ISREG(status.st_mode))
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import fcntl
 import os
 import shutil
-import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from modelctl.store import layout, links, lock, removal, scan, shared, trash
 from modelctl.store.removal import RemovalResult, Target
 from tests.command import Command
 from tests.crashes import Content, Crashes, Killed, held
+from tests.disks import disk_use
 from tests.second_opinion import accepted, loads
 from tests.stores import StoreBuilder
 
@@ -49,11 +49,6 @@ def remove(store: StoreBuilder, model_id: str, *revisions: str) -> RemovalResult
 
 def everything(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-
-
-def disk_use(folder: Path) -> int:
-    found = {path.lstat().st_ino: path.lstat() for path in folder.rglob("*")}
-    return sum(status.st_blocks * 512 for status in found.values() if stat.S_ISREG(status.st_mode))
 
 
 class TestWhole:

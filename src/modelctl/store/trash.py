@@ -53,7 +53,10 @@ def set_aside(hub: Path, folder: Path) -> Aside:
         folder.rename(target)
         changes.sync_folder(folder.parent)
     except OSError as exc:
-        raise changes.translated(exc, doing="remove") from exc
+        error = changes.translated(exc, doing="remove")
+        if exc.errno in {errno.EACCES, errno.EPERM}:
+            error.hint = f"`sudo rm -rf {folder}` removes it"
+        raise error from exc
     return Aside(target, folder.name, is_parts=False)
 
 
