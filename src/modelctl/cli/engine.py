@@ -14,6 +14,7 @@ from modelctl.errors import InterruptedByUserError, UsageError
 if TYPE_CHECKING:
     from modelctl.engine.discovery import Engine
     from modelctl.engine.recipe import Build, InstallPlan
+    from modelctl.errors import ModelctlError
 
 app = typer.Typer(
     name="engine",
@@ -39,6 +40,7 @@ Examples:
   modelctl engine remove
   modelctl engine remove --yes
 """
+_GPUS = {"nvidia": "NVIDIA", "amd": "AMD", None: "none"}
 _DEVICES = {"cpu": "the CPU", "cuda": "NVIDIA GPUs", "rocm": "AMD GPUs", "tpu": "TPUs", "xpu": "Intel GPUs"}
 
 
@@ -115,40 +117,51 @@ def status(
     out = show.Output(json=json)
     engine = discovery.find(projects.locate(), python=python)
     problem = discovery.unusable(engine) if engine else None
-    folder = home.default()
-    record, rests = home.record(folder), home.rests(folder)
     if json:
+        error = show.error_object(problem) if problem else None
         out.object(
-            {
-                **engine_object(engine),
-                "problem": show.error_object(problem) if problem else None,
-                "gpu": discovery.gpu(),
-                "own": {
-                    "path": folder,
-                    "state": _own_state(folder),
-                    "version": record.version if record else None,
-                    "size": record.size if record else None,
-                    "installed": record.installed if record else None,
-                    "rests": list(rests),
-                },
-            }
+            {**engine_object(engine), "problem": error, "gpu": discovery.gpu(), "own": _own_object(home.default())}
         )
-        return
-    rows = [["vLLM", _described(engine) if engine else "none"]]
+    else:
+        _show_status(out, engine, problem)
+
+
+def _show_status(out: show.Output, engine: "Engine | None", problem: "ModelctlError | None") -> None:
+    from modelctl.engine import discovery, home
+
+    own = _own_object(home.default())
+    out.line(f"vLLM    {_described(engine) if engine else 'none'}")
     if engine:
-        rows += [["python", str(engine.python)], ["found", engine.how]]
-    own = f"{folder}, {show.size(record.size)}, {_own_state(folder)}" if record else f"none in {folder}"
-    rows += [["own", own], ["GPU", {"nvidia": "NVIDIA", "amd": "AMD"}.get(discovery.gpu() or "", "none")]]
-    for label, value in rows:
-        out.line(f"{label:<8}{value}")
-    if rests:
-        unused = show.plural(len(rests), "unfinished or replaced environment")
-        out.say(f"note: {unused} in `{folder}`, freed by the next install")
+        out.line(f"python  {engine.python}")
+        out.line(f"found   {engine.how}")
+    out.line(f"own     {own['path']} ({own['state'] + ', ' + show.size(own['size']) if own['state'] else 'none'})")
+    out.line(f"GPU     {_GPUS[discovery.gpu()]}")
+    if own["state"] == "broken":
+        out.say(f"problem: the interpreter of `{own['path']}` is gone from this machine")
+        out.say("hint: `modelctl engine install` makes the environment anew")
+    if own["rests"]:
+        rests = show.plural(len(own["rests"]), "environment")
+        out.say(f"note: {rests} in `{own['path']}` not in use, freed by the next `modelctl engine install`")
     if problem:
         out.say(f"problem: {problem.message}")
-    hint = problem.hint if problem else None if engine else discovery.INSTALL
-    if hint:
-        out.say(f"hint: {hint}")
+        out.say(f"hint: {problem.hint}")
+    elif engine is None and own["state"] is None:
+        out.say(f"hint: {discovery.INSTALL}")
+
+
+def _own_object(folder: Path) -> dict[str, Any]:
+    """Our own environment: its interpreter is a link to one that may be gone from the machine."""
+    from modelctl.engine import home
+
+    record = home.record(folder)
+    return {
+        "path": folder,
+        "state": None if record is None else "ready" if home.python(folder) else "broken",
+        "version": record.version if record else None,
+        "size": record.size if record else None,
+        "installed": record.installed if record else None,
+        "rests": list(home.rests(folder)),
+    }
 
 
 @app.command(epilog=REMOVE_EPILOG)
@@ -177,15 +190,6 @@ def remove(yes: options.Yes = False, dry_run: options.DryRun = False, json: opti
         out.line(f"removed {what} from {planned.home} (freed {show.size(freed)})")
         if freed < planned.size:
             out.say("note: the cache of `uv` shares the rest; `uv cache prune` frees what nothing else uses")
-
-
-def _own_state(folder: Path) -> str | None:
-    """Whether our own environment can run: its interpreter is a link to one that may be gone from the machine."""
-    from modelctl.engine import home
-
-    if home.record(folder) is None:
-        return None
-    return "ready" if home.python(folder) else "broken"
 
 
 def engine_object(engine: "Engine | None") -> dict[str, Any]:
