@@ -60,7 +60,7 @@ def _rope_factor(text: Mapping[str, Any]) -> float:
     rope = text.get("rope_parameters") or text.get("rope_scaling")
     if not isinstance(rope, Mapping):
         return 1.0
-    kind = rope.get("rope_type") or rope.get("type") or "default"
+    kind = str(rope.get("rope_type") or rope.get("type") or "default")
     factor = rope.get("factor")
     if kind in _SCALED_ALREADY or not isinstance(factor, (int, float)):
         return 1.0

@@ -77,8 +77,8 @@ def describe(found: Checkpoint) -> Description:
     described = Facts(
         format=found.selection.format,
         task=task,
-        architecture=_architecture(config) or about.get("general.architecture"),
-        parameters=_parameters(headers, _bits(found, config)),
+        architecture=_architecture(config) or _text(about.get("general.architecture")),
+        parameters=_parameters(headers, _bits(found, config)) if _has_all_weights(found) else None,
         dtype=_dtype(headers, config),
         quantization=quantization,
         context_length=_context_length(found, config or mistral, about, task),
@@ -97,6 +97,10 @@ def document(found: Checkpoint, name: str) -> Any:  # noqa: ANN401 - JSON values
 
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _architecture(config: Mapping[str, Any]) -> str | None:
@@ -124,9 +128,14 @@ def _task(
     return by_name or tagged or ("generate" if other else None)
 
 
+def _has_all_weights(found: Checkpoint) -> bool:
+    headers = [found.headers.get(name) for name in found.selection.weights]
+    return not found.selection.missing and all(isinstance(header, Header) and header.is_read for header in headers)
+
+
 def _parameters(headers: Sequence[Header], bits: int | None) -> int | None:
     """The model's parameters; those of a quantised model are counted unpacked, its scales not at all."""
-    if not headers or not all(header.is_read for header in headers):
+    if not headers:
         return None
     total = 0
     for header in headers:
@@ -174,7 +183,7 @@ def _quantization(found: Checkpoint, config: Mapping[str, Any]) -> str | None:
 
 def _bits(found: Checkpoint, config: Mapping[str, Any]) -> int | None:
     own = _quantization_config(found, config)
-    if own.get("load_in_4bit") or own.get("quant_method") in {"mxfp4", "NVFP4", "nvfp4"}:
+    if own.get("load_in_4bit") or str(own.get("quant_method")).lower() in {"mxfp4", "nvfp4"}:
         return 4
     if own.get("load_in_8bit"):
         return 8
