@@ -43,13 +43,12 @@ def sweep(run: Command, hub: Hub, store: StoreBuilder, *, count: int | None, upd
 
     argv = ("pull", NAME, "--all-files", "--no-use", "--max-workers", "1")
     crashes = Crashes(run, (store.hub,), env=hub.environ)
-    ls = [BIN / "hf", "cache", "ls", "--format", "json"]
+    ls = [str(BIN / "hf"), "cache", "ls", "--format", "json"]
     for killed in crashes.each(*argv, prepare=prepare, count=count):
         named = store.paths(NAME).ref("main")
         assert not named.exists() or named.read_text() in {old, new}, killed
         if named.exists():
-            whole = OLD if named.read_text() == old else FILES
-            assert content(store) == whole, killed
+            assert content(store) == (OLD if named.read_text() == old else FILES), killed
         listed = run("list", "--json")
         assert listed.code == 0, (killed, listed)
         for model in listed.json["models"]:

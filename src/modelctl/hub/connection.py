@@ -52,6 +52,7 @@ class Connections:
     def __init__(self, *, timeout: float) -> None:
         self._timeout = timeout
         self._open: dict[str, http.client.HTTPConnection] = {}
+        self._proxies: dict[str, urllib.parse.SplitResult | None] = {}
 
     def request(
         self, target: Target, *, method: str = "GET", headers: Mapping[str, str] | None = None
@@ -106,8 +107,9 @@ class Connections:
     def _send(self, origin: str, method: str, path: str, headers: dict[str, str]) -> http.client.HTTPResponse:
         connection = self._open.get(origin)
         if connection is None:
-            connection = self._open[origin] = _connect(origin, self._timeout)
-        proxy = _proxy(origin)
+            self._proxies[origin] = _proxy(origin)
+            connection = self._open[origin] = _connect(origin, self._proxies[origin], self._timeout)
+        proxy = self._proxies[origin]
         if proxy is not None and origin.startswith("http://"):
             # A plain proxy takes the whole address in the request line.
             path = origin + path
@@ -121,9 +123,8 @@ def is_redirect(response: http.client.HTTPResponse) -> bool:
     return response.status in _REDIRECTS and response.headers.get("Location") is not None
 
 
-def _connect(origin: str, timeout: float) -> http.client.HTTPConnection:
+def _connect(origin: str, proxy: urllib.parse.SplitResult | None, timeout: float) -> http.client.HTTPConnection:
     parts = urllib.parse.urlsplit(origin)
-    proxy = _proxy(origin)
     host, port = (proxy.hostname, proxy.port or 80) if proxy else (parts.hostname, parts.port)
     if parts.scheme not in {"http", "https"} or not parts.hostname or not host:
         raise BrokenResponseError(f"`{origin}` is not an HTTP address")

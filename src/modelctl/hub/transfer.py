@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from modelctl.errors import ModelctlError
 from modelctl.hub.connection import (
@@ -19,6 +18,7 @@ from modelctl.hub.connection import (
     is_redirect,
 )
 from modelctl.hub.partial import Partial
+from modelctl.store import changes
 from modelctl.store.layout import RepoPaths, is_sha256
 
 SEGMENT = 32 * 1024 * 1024
@@ -288,16 +288,11 @@ def blob_target(endpoint: str, model_id: str, commit: str, name: str, token: str
     return Target(f"{endpoint}/{model_id}/resolve/{commit}/{quote(name)}", token)
 
 
-def write_small(paths: RepoPaths, digest: str, content: bytes) -> Path:
+def write_small(paths: RepoPaths, digest: str, content: bytes) -> None:
     """Put proven content under its name by one rename; `changes.make_durable` makes many of them durable at once."""
-    from modelctl.store import changes
-
-    temporary, blob = paths.partial(digest), paths.blob(digest)
+    temporary = paths.partial(digest)
     try:
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        blob.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(content)
-        temporary.replace(blob)
+        temporary.replace(paths.blob(digest))
     except OSError as exc:
         raise changes.translated(exc, doing="write") from exc
-    return blob

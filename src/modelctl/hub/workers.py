@@ -14,6 +14,7 @@ from modelctl.hub.client import KEEP_GOING
 from modelctl.hub.connection import Connections
 from modelctl.hub.transfer import Blob, NoRangesError, Transfer, TryAgainError, WrongBytesError
 from modelctl.progress import Progress
+from modelctl.store import changes
 from modelctl.store.layout import RepoPaths
 
 _TICK = 0.1
@@ -58,6 +59,7 @@ class Workers:
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._stop = threading.Event()
+        self._over = threading.Event()
         self._error: BaseException | None = None
         self._messages: deque[str] = deque()
         self._finished: deque[Blob] = deque()
@@ -85,12 +87,12 @@ class Workers:
         threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
         threads += [threading.Thread(target=self._hash, daemon=True) for _ in range(_HASHERS if large else 0)]
         self._arrived = time.monotonic()
+        for folder in (self._paths.partials, self._paths.blobs):
+            changes.make_folder(folder)
         try:
             for thread in threads:
                 thread.start()
-            while self._left and self._error is None:
-                with self._changed:
-                    self._changed.wait(_TICK)
+            while not self._over.wait(_TICK):
                 self._tell(progress, base)
         finally:
             self._end(threads)
@@ -186,10 +188,7 @@ class Workers:
             self._mark_wrong(blob)
             content = self._fetch_again(connections, blob)
         transfer.write_small(self._paths, blob.digest, content)
-        self._arrive(len(content))
-        with self._changed:
-            self._known[blob.digest] = len(content)
-        self._finish(blob)
+        self._finish(blob, fetched=len(content))
 
     def _fetch_again(self, connections: Connections, blob: Blob) -> bytes:
         try:
@@ -204,8 +203,6 @@ class Workers:
             return
         if not self._force and _is_there(self._paths, blob):
             # Another tool has fetched it while we waited for its lock.
-            with self._changed:
-                self._known[blob.digest] = blob.size
             self._finish(blob)
             return
         one = Transfer(blob, self._paths, self._refusal)
@@ -320,16 +317,23 @@ class Workers:
                 self.fetched += count
                 self._changed.notify_all()
 
-    def _finish(self, blob: Blob) -> None:
+    def _finish(self, blob: Blob, *, fetched: int = 0) -> None:
         with self._changed:
+            self.fetched += fetched
+            self._arrived = time.monotonic()
+            self._known[blob.digest] = blob.size
             self._finished.append(blob)
             self._left.discard(blob.digest)
-            self._changed.notify_all()
+            # Nobody is woken for each of two thousand files: only where nothing is left to wait for.
+            if not self._left:
+                self._over.set()
+                self._changed.notify_all()
 
     def _fail(self, exc: BaseException) -> None:
         with self._changed:
             self._error = self._error or exc
             self._stop.set()
+            self._over.set()
             self._changed.notify_all()
 
 

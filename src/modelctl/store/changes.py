@@ -52,7 +52,8 @@ def make_hub(hub: Path) -> None:
     make_folder(hub)
     tag = hub / layout.CACHE_TAG
     if not tag.exists():
-        write_file(tag, layout.CACHE_TAG_TEXT)
+        # Not beside it: other tools warn of what they do not know at the top of a hub folder.
+        write_file(tag, layout.CACHE_TAG_TEXT, via=hub / ".locks")
 
 
 def write_file(path: Path, text: str, *, mode: int | None = None, via: Path | None = None) -> None:
@@ -104,7 +105,11 @@ def publish_entry(paths: layout.RepoPaths, commit: str, name: str, digest: str) 
     """Let a snapshot show a file whose blob is there. An entry that leads elsewhere is replaced by one rename."""
     entry, target = paths.entry(commit, name), layout.link_target(name, digest)
     try:
-        make_folder(entry.parent)
+        if not entry.parent.is_dir():
+            make_folder(entry.parent)
+        with contextlib.suppress(FileExistsError):
+            entry.symlink_to(target)
+            return
         if entry.is_symlink() and str(entry.readlink()) == target:
             return
         # Not beside the entry: killed here, it would be a file of the snapshot for every other tool.
