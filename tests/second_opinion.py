@@ -8,7 +8,7 @@ from huggingface_hub import scan_cache_dir, snapshot_download
 def accepted(hub: Path) -> dict[str, set[str]]:
     """The revisions of each model as huggingface_hub lists them, without a single warning."""
     found = scan_cache_dir(hub)
-    assert not found.warnings
+    assert not found.warnings, found.warnings
     return {repo.repo_id: {revision.commit_hash for revision in repo.revisions} for repo in found.repos}
 
 

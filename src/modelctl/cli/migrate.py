@@ -47,7 +47,7 @@ def migrate(
     project = projects.locate(models_dir)
     out = show.Output(json=json)
     plan = None if project.is_one_store else _plan(project, names or [], copy=copy, parts=not yes)
-    if plan is None or not (plan.moves or plan.skipped):
+    if plan is None or not (plan.moves or plan.skipped or plan.leftovers):
         _say_nothing_to_do(out, project, dry_run=dry_run)
         return
     if dry_run:
@@ -172,6 +172,8 @@ def _show_result(out: show.Output, plan: "MigrationPlan", result: "MigrationResu
     if not out.json:
         for done in result.moved:
             out.line(f"{verb} {done.move.source.id} ({show.size(done.move.size)}, {_HOW[done.way]})")
+        if result.leftovers_freed:
+            out.say(f"freed {show.size(result.leftovers_freed)} that an interrupted migration had left")
         out.say(f"free now: {_free(plan, result)}")
     outcome.check(out, result.failures, done=len(result.moved), verb=verb, moved=moved, free=free)
     if out.json:

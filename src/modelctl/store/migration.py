@@ -13,7 +13,7 @@ from typing import Literal
 
 from modelctl.errors import BusyError, ModelctlError, NoRoomError, NotFoundError
 from modelctl.progress import Progress
-from modelctl.store import changes, disk, disposal, downloads, links, lock, moving, obstacles
+from modelctl.store import changes, disk, disposal, downloads, links, lock, moving, obstacles, trash
 from modelctl.store.disposal import Failure
 from modelctl.store.layout import RepoPaths
 from modelctl.store.links import Links
@@ -49,13 +49,17 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class MigrationPlan:
-    """What a migration will do. `keep`: the source stays as it is. `free` are bytes on the target's file system."""
+    """What a migration will do. `keep`: the source stays as it is. `free` are bytes on the target's file system.
+
+    `leftovers` is what the source has let go of before and is still to be freed.
+    """
 
     source: Path
     target: Path
     keep: bool
     moves: tuple[Move, ...]
     skipped: tuple[Failure, ...]
+    leftovers: tuple[Aside, ...]
     free: int
 
     @property
@@ -84,6 +88,7 @@ class MigrationResult:
 
     moved: tuple[Moved, ...]
     failures: tuple[Failure, ...]
+    leftovers_freed: int
     free_source: int
     free_target: int
 
@@ -93,6 +98,8 @@ def plan(source: Path, target: Path, targets: Sequence[Target], *, keep: bool = 
     moves: list[Move] = []
     skipped: list[Failure] = []
     for wanted in targets:
+        if not disposal.exists(wanted.paths.folder):
+            continue
         there = links.read(wanted.paths)
         try:
             obstacles.refuse(there, keep=keep)
@@ -101,7 +108,8 @@ def plan(source: Path, target: Path, targets: Sequence[Target], *, keep: bool = 
             raise
         except ModelctlError as error:
             skipped.append(Failure(wanted.paths.id, error))
-    return MigrationPlan(source, target, keep, tuple(moves), tuple(skipped), disk.free(target))
+    leftovers = () if keep else trash.leftovers(source)
+    return MigrationPlan(source, target, keep, tuple(moves), tuple(skipped), leftovers, disk.free(target))
 
 
 def execute(plan: MigrationPlan, progress: Progress, *, busy: Mapping[str, str] | None = None) -> MigrationResult:
@@ -110,7 +118,8 @@ def execute(plan: MigrationPlan, progress: Progress, *, busy: Mapping[str, str] 
     `busy` says of ids by whom they are being served: a model in use is not moved away.
     """
     check_room(plan)
-    changes.make_hub(plan.target)
+    if plan.moves:
+        changes.make_hub(plan.target)
     progress.begin("copying" if plan.keep else "moving", total=plan.writes or None)
     moved: list[Moved] = []
     failures = list(plan.skipped)
@@ -136,9 +145,12 @@ def execute(plan: MigrationPlan, progress: Progress, *, busy: Mapping[str, str] 
         else:
             moved.append(result)
             progress.file(move.source.id, size=move.size, source="copied" if plan.keep else "moved")
+    freed = 0
     if not plan.keep:
-        disposal.finish_leftovers(plan.source, lambda _: None)
-    return MigrationResult(tuple(moved), tuple(failures), disk.free(plan.source), disk.free(plan.target))
+        leftovers = disposal.finish_leftovers(plan.source, lambda _: None)
+        freed = leftovers.freed
+        failures += leftovers.failures
+    return MigrationResult(tuple(moved), tuple(failures), freed, disk.free(plan.source), disk.free(plan.target))
 
 
 def check_room(plan: MigrationPlan) -> None:
