@@ -22,6 +22,15 @@ _DROPPED_FOR_CHILDREN = (
     "VLLM_USE_MODELSCOPE",
 )
 _TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+# What would lead a command to the user's own models or settings, beside Hugging Face's variables.
+_OF_THE_USER = {
+    *_DROPPED_FOR_CHILDREN,
+    "TRANSFORMERS_OFFLINE",
+    "MODELCTL_MODELS_DIR",
+    "MODELS_DIR",
+    "MODELCTL_MODEL",
+    "VLLM_API_KEY",
+}
 
 
 @dataclass(frozen=True)
@@ -135,6 +144,22 @@ def child_environment(project: Project, *, offline: bool) -> dict[str, str]:
     else:
         environ.setdefault("HF_TOKEN_PATH", str(token_file(project)))
     return environ
+
+
+def secluded_environment(environ: Mapping[str, str], *, endpoint: str, cache: Path) -> dict[str, str]:
+    """The environment of commands that meet nothing of the user's own: no models directory, default, cache or token.
+
+    Their Hub is the one at `endpoint`, on this machine, and `cache` stands for the user's cache.
+    """
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if name not in _OF_THE_USER and not name.startswith(("HF_", "HUGGING_FACE_"))
+    }
+    # The user's proxy is for what lies outside.
+    direct = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    direct = direct if direct == "*" else ",".join(filter(None, [direct, "127.0.0.1"]))
+    return kept | {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "no_proxy": direct, "NO_PROXY": direct}
 
 
 def default_model(project: Project) -> tuple[str, str] | None:

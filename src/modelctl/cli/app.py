@@ -32,6 +32,7 @@ COMMANDS = {
     "migrate": "migrate:migrate",
     "use": "use:use",
     "serve": "serve:serve",
+    "demo": "demo:demo",
 }
 _ALIASES = {"ls"}
 
