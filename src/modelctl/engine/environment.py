@@ -63,9 +63,10 @@ def execute(plan: InstallPlan, progress: Progress, *, force: bool = False) -> En
 
 def _installed_anew(plan: InstallPlan, progress: Progress, *, run: _Run) -> Engine:
     try:
-        progress.begin("asking where the packages are", total=None)
         _check_room(plan, plan.sources[0])
+        progress.begin("preparing", total=None)
         _create(plan, run=run)
+        progress.begin("asking", total=None)
         source = _open_source(plan, run=run)
         if source is not plan.sources[0]:
             progress.say(f"torch comes from {source.name}; about {source.download / 1e9:.1f} GB to fetch in all")

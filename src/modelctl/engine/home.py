@@ -144,7 +144,8 @@ def remove(planned: Removal, progress: Progress) -> int:
         freed = 0
         for folder in planned.folders:
             freed += changes.free([folder])
-            progress.advance(freed)
+        # What a cache shares is removed too, and gives nothing back.
+        progress.advance(planned.size)
         return freed
 
 
