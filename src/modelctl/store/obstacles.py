@@ -29,8 +29,8 @@ def refuse(there: Links, *, keep: bool) -> None:
         raise NotAllowedError(f"`{unreadable}` cannot be read", hint=_make_yours(paths.folder))
     if keep:
         return
-    for folder in (paths.hub, paths.folder):
-        if not is_writable(folder):
+    for folder in (paths.hub, paths.hub / ".locks", paths.folder):
+        if folder.exists() and not is_writable(folder):
             raise NotAllowedError(
                 f"`{folder}` cannot be changed by this user, so nothing can be moved out of it",
                 hint=f"`--copy` leaves it as it is; {_make_yours(folder)}",

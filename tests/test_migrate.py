@@ -1,0 +1,254 @@
+"""`modelctl migrate` as a person and as a program meet it."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.command import NOBODY, Command, Finished
+from tests.crashes import held
+from tests.disks import small_disk
+from tests.second_opinion import accepted, loads
+from tests.stores import StoreBuilder
+
+WEIGHTS = {"model.safetensors": b"w" * 100_000}
+
+
+@pytest.fixture
+def two(cache: StoreBuilder) -> StoreBuilder:
+    for name in ("acme/one", "acme/two"):
+        cache.add(name, files={"config.json": name}, lfs=WEIGHTS)
+    return cache
+
+
+def lines_without_free(text: str) -> str:
+    return re.sub(r"\d+\.\d [kMGT]B( free|$)", r"N\1", text, flags=re.MULTILINE)
+
+
+class TestPlain:
+    def test_moves_everything(self, run: Command, two: StoreBuilder, store: StoreBuilder) -> None:
+        before = held(two.hub)
+        done = run("migrate", "--from-cache", "--yes")
+        assert done.code == 0
+        assert done.stdout == "moved acme/one (100.0 kB, rename)\nmoved acme/two (100.0 kB, rename)\n"
+        assert lines_without_free(done.stderr) == (
+            f"from `{two.hub}` to `{store.hub}`:\n"
+            "  acme/one: 100.0 kB, rename\n"
+            "  acme/two: 100.0 kB, rename\n"
+            "moving\n"
+            "free now: N\n"
+        )
+        assert held(store.hub) == before
+        assert accepted(two.hub) == {}
+        for name in ("acme/one", "acme/two"):
+            loads(store.hub, name)
+
+    def test_a_dry_run_is_dry(self, run: Command, two: StoreBuilder, store: StoreBuilder) -> None:
+        before = sorted(two.hub.rglob("*"))
+        done = run("migrate", "--from-cache", "--dry-run")
+        assert (done.code, done.stderr) == (0, "")
+        assert lines_without_free(done.stdout) == (
+            "NAME      REVISIONS      SIZE  HOW     WRITES\n"
+            "acme/one          1  100.0 kB  rename     0 B\n"
+            "acme/two          1  100.0 kB  rename     0 B\n"
+            "2 models, 200.0 kB, writes 0 B of N free\n"
+        )
+        assert sorted(two.hub.rglob("*")) == before
+        assert not store.hub.exists()
+
+    def test_only_those_that_are_named(self, run: Command, two: StoreBuilder, store: StoreBuilder) -> None:
+        assert run("migrate", "--from-cache", "acme/*e", "--yes").code == 0
+        assert (set(accepted(store.hub)), set(accepted(two.hub))) == ({"acme/one"}, {"acme/two"})
+
+    def test_a_copy_asks_nothing_and_leaves_the_cache(
+        self, run: Command, two: StoreBuilder, store: StoreBuilder
+    ) -> None:
+        before = held(two.hub)
+        done = run("migrate", "--from-cache", "--copy")
+        assert (done.code, done.stdout.splitlines()[0]) == (0, "copied acme/one (100.0 kB, copy)")
+        assert held(two.hub) == held(store.hub) == before
+        again = run("migrate", "--from-cache", "--copy")
+        assert (again.code, held(store.hub)) == (0, before)
+
+    def test_across_file_systems(self, run: Command, two: StoreBuilder, elsewhere: Path) -> None:
+        before = held(two.hub)
+        done = run("migrate", "--from-cache", "--yes", "--models-dir", elsewhere / "models")
+        assert (done.code, done.stdout.splitlines()[0]) == (0, "moved acme/one (100.0 kB, copy)")
+        assert "acme/one: 100.0 kB, copy, 100.0 kB to write\n" in done.stderr
+        assert re.search(r"free now: .* at `.*`, .* at `.*`\n$", done.stderr)
+        assert held(elsewhere / "models" / "hub") == before
+        assert accepted(two.hub) == {}
+
+    def test_what_is_there_already(self, run: Command, two: StoreBuilder, store: StoreBuilder) -> None:
+        store.add("acme/one", files={"config.json": "mine"})
+        (two.paths("acme/one").blobs / "x.incomplete").write_bytes(b"12")
+        done = run("migrate", "--from-cache", "acme/one", "--yes")
+        assert (done.code, done.stdout) == (0, "moved acme/one (100.0 kB, merge)\n")
+        assert "`acme/one`: `main` names another revision in the project, and goes on doing so\n" in done.stderr
+        assert "`acme/one`: an unfinished download of 2 B is left out\n" in done.stderr
+        assert len(accepted(store.hub)["acme/one"]) == 2
+
+
+class TestNothingToDo:
+    def test_no_cache_at_all(self, run: Command, home: Path) -> None:
+        done = run("migrate", "--from-cache", "--yes")
+        assert done == Finished(0, f"no models in `{home}/.cache/huggingface/hub`\n", "")
+
+    def test_one_folder_for_both(self, run: Command, store: StoreBuilder) -> None:
+        store.add("acme/tiny")
+        done = run("migrate", "--from-cache", env={"HF_HOME": str(store.hub.parent)})
+        assert done == Finished(0, f"`{store.hub}` is your own cache too: there is nothing to move\n", "")
+        done = run("migrate", "--from-cache", "--json", env={"HF_HOME": str(store.hub.parent)})
+        assert (done.code, done.events[-1]["event"], done.events[-1]["moved"]) == (0, "done", [])
+
+    def test_it_does_not_know_where_from(self, run: Command) -> None:
+        assert run("migrate") == Finished(
+            2,
+            "",
+            "error: `migrate` needs to know where the models come from\n"
+            "hint: `modelctl migrate --from-cache` moves those of your own cache\n",
+        )
+
+    def test_without_a_terminal(self, run: Command, two: StoreBuilder, store: StoreBuilder) -> None:
+        done = run("migrate", "--from-cache")
+        assert (done.code, done.stdout) == (2, "")
+        assert done.stderr.endswith("hint: add `--yes` to go on without asking\n")
+        assert len(accepted(two.hub)) == 2
+        assert not store.hub.exists()
+
+    def test_unknown_names(self, run: Command, two: StoreBuilder) -> None:
+        done = run("migrate", "--from-cache", "acme/one", "acme/no", "--yes")
+        assert (done.code, done.stdout) == (3, "")
+        assert run("migrate", "--from-cache", "acme/one@v9", "--yes").code == 3
+        assert len(accepted(two.hub)) == 2
+
+
+class TestJson:
+    def test_the_plan(self, run: Command, two: StoreBuilder, store: StoreBuilder) -> None:
+        done = run("migrate", "--from-cache", "acme/one", "--dry-run", "--json")
+        commit = two.paths("acme/one").ref("main").read_text()
+        assert {**done.json, "free": None} == {
+            "schema": 1,
+            "source": str(two.hub),
+            "target": str(store.hub),
+            "mode": "move",
+            "models": [
+                {
+                    "id": "acme/one",
+                    "path": str(two.paths("acme/one").folder),
+                    "target": str(store.paths("acme/one").folder),
+                    "how": "rename",
+                    "commits": [commit],
+                    "refs": ["main"],
+                    "merges": False,
+                    "size": 100_008,
+                    "writes": 0,
+                    "refs_kept": [],
+                    "left_out": 0,
+                }
+            ],
+            "skipped": [],
+            "size": 100_008,
+            "writes": 0,
+            "free": None,
+        }
+        assert done.json["free"] > 0
+
+    def test_the_lines(self, run: Command, two: StoreBuilder, elsewhere: Path) -> None:
+        done = run("migrate", "--from-cache", "--yes", "--json", "--models-dir", elsewhere / "models")
+        assert (done.code, done.stderr) == (0, "")
+        assert {event["event"] for event in done.events} == {"plan", "stage", "progress", "file", "done"}
+        assert [event["name"] for event in done.events if event["event"] == "file"] == ["acme/one", "acme/two"]
+        last = done.events[-1]
+        assert [(moved["id"], moved["how"]) for moved in last["moved"]] == [("acme/one", "copy"), ("acme/two", "copy")]
+        assert last["free"]["target"] > 0
+        assert accepted(two.hub) == {}
+
+
+class TestFailures:
+    def test_damage_is_reported_and_the_rest_goes_on(self, run: Command, two: StoreBuilder, elsewhere: Path) -> None:
+        two.blob("acme/one", "model.safetensors").write_bytes(b"x" * 100_000)
+        done = run("migrate", "--from-cache", "--yes", "--models-dir", elsewhere / "models")
+        assert done.code == 1
+        assert done.stdout == "moved acme/two (100.0 kB, copy)\n"
+        assert "`acme/one` is not moved: `" in done.stderr
+        assert "is damaged: its content does not match its name\n" in done.stderr
+        assert "error: 1 of 2 models could not be moved\n" in done.stderr
+        assert (set(accepted(two.hub)), set(accepted(elsewhere / "models" / "hub"))) == ({"acme/one"}, {"acme/two"})
+        done = run("migrate", "--from-cache", "--yes", "--json", "--models-dir", elsewhere / "models")
+        assert (done.code, done.events[-1]["error"]["kind"]) == (6, "not_whole")
+
+    def test_too_little_room(self, run: Command, two: StoreBuilder, tmp_path: Path) -> None:
+        with small_disk(tmp_path / "disk", 1024 * 1024) as disk:
+            done = run("migrate", "--from-cache", "--yes", "--models-dir", disk)
+            assert done.code == 5
+            assert re.search(r"error: 200,016 bytes have to be written to .*, which has [\d,]+ free\n", done.stderr)
+            assert sorted(disk.iterdir()) == []
+            done = run("migrate", "--from-cache", "--yes", "--json", "--models-dir", disk)
+            assert done.events[-1]["error"]["needed"] == 200_016
+        assert len(accepted(two.hub)) == 2
+
+    def test_an_interrupt(self, run: Command, two: StoreBuilder, elsewhere: Path) -> None:
+        """Ctrl-C in the middle of a copy: the code, the hint, and nothing lost."""
+        big = {"model.safetensors": os.urandom(48 * 1024 * 1024)}
+        two.add("acme/big", files={"config.json": "big"}, lfs=big)
+        before = held(two.hub)
+        argv = ("migrate", "--from-cache", "--yes", "--json", "--models-dir", elsewhere / "models")
+        process = run.start(*argv)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if '"progress"' in line:
+                break
+        process.send_signal(2)
+        told, said = process.communicate(timeout=20)
+        if process.returncode == 0:
+            pytest.skip("the machine was faster than the signal")
+        assert process.returncode == 130, said
+        assert '"kind": "interrupted"' in told
+        assert held(two.hub, elsewhere / "models" / "hub") == before
+        assert run(*argv).code == 0
+        assert held(elsewhere / "models" / "hub") == before
+
+
+class TestRights:
+    """Run by a user to whom the cache does not belong."""
+
+    @pytest.fixture(autouse=True)
+    def _rights(self, two: StoreBuilder, project: Path) -> None:
+        for path in (project, *project.rglob("*")):
+            os.lchown(path, NOBODY, NOBODY)
+        self.before = held(two.hub)
+        self.cache = two
+
+    def test_what_cannot_be_taken_away_can_be_copied(self, run: Command, store: StoreBuilder) -> None:
+        done = run("migrate", "--from-cache", "--yes", user=NOBODY)
+        assert (done.code, done.stdout) == (4, "")
+        assert f"`{self.cache.hub}` cannot be changed by this user, so nothing can be moved out of it" in done.stderr
+        assert "hint: `--copy` leaves it as it is" in done.stderr
+        assert held(self.cache.hub) == self.before
+        done = run("migrate", "--from-cache", "--copy", user=NOBODY)
+        assert (done.code, held(store.hub)) == (0, self.before), done
+        assert {path.stat().st_uid for path in store.hub.rglob("*")} == {NOBODY}
+
+    def test_one_model_of_somebody_else(self, run: Command, store: StoreBuilder) -> None:
+        for path in (self.cache.hub, self.cache.hub / ".locks", self.cache.paths("acme/two").folder):
+            os.chown(path, NOBODY, NOBODY)
+        done = run("migrate", "--from-cache", "--yes", user=NOBODY)
+        assert (done.code, done.stdout) == (1, "moved acme/two (100.0 kB, rename)\n"), done
+        assert f"`acme/one` is not moved: `{self.cache.paths('acme/one').folder}` cannot be changed" in done.stderr
+        assert held(self.cache.hub, store.hub) == self.before
+
+    def test_one_that_cannot_be_read(self, run: Command, store: StoreBuilder) -> None:
+        self.cache.blob("acme/one", "model.safetensors").chmod(0)
+        done = run("migrate", "--from-cache", "--copy", user=NOBODY)
+        assert (done.code, done.stdout) == (1, "copied acme/two (100.0 kB, copy)\n")
+        assert "model.safetensors" not in done.stderr
+        assert set(accepted(store.hub)) == {"acme/two"}
+
+    def test_a_project_that_cannot_be_written(self, run: Command, project: Path) -> None:
+        shutil.chown(project / "models", 0, 0)
+        done = run("migrate", "--from-cache", "--copy", user=NOBODY)
+        assert (done.code, done.stdout) == (4, "")
+        assert f"error: cannot create `{project}/models/hub`: Permission denied\n" in done.stderr
