@@ -175,3 +175,14 @@ def test_a_server_without_ranges_still_gives_the_whole(run: Command, hub: Hub, s
     assert done.code == 0, done.stderr
     assert "the server sends no parts, so the whole is fetched" in done.stderr
     assert blobs_are_true(store)
+
+
+def test_wrong_bytes_from_a_server_without_ranges_are_fetched_once_more(
+    run: Command, hub: Hub, store: StoreBuilder
+) -> None:
+    hub.add(NAME, files=big_model(SIZE))
+    hub.fault(faults.flip(at=MIB), path=CDN, nth=3)
+    hub.fault(faults.whole_for_range(), path=CDN, method="GET", times=None)
+    done = run("pull", NAME, env=hub.environ)
+    assert done.code == 0, done.stderr
+    assert blobs_are_true(store)

@@ -60,16 +60,18 @@ class Partial:
         return gaps
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Put bytes at their offset."""
+        """Put bytes at their offset. What comes after the content was proven is not wanted any more."""
         start = offset
-        try:
-            while data:
-                written = os.pwrite(self.descriptor, data, offset)
-                offset, data = offset + written, data[written:]
-        except OSError as exc:
-            exc.filename = self.path
-            raise changes.translated(exc, doing="write") from exc
         with self._lock:
+            if self.descriptor < 0:
+                return
+            try:
+                while data:
+                    written = os.pwrite(self.descriptor, data, offset)
+                    offset, data = offset + written, data[written:]
+            except OSError as exc:
+                exc.filename = self.path
+                raise changes.translated(exc, doing="write") from exc
             self._received = _merged([*self._received, (start, offset)])
             self.unsaved += offset - start
 
@@ -78,6 +80,8 @@ class Partial:
         if not self._saving.acquire(blocking=False):
             return
         try:
+            if self.descriptor < 0:
+                return
             with self._lock:
                 ranges, saved = list(self._received), self.unsaved
             os.fdatasync(self.descriptor)
@@ -92,16 +96,14 @@ class Partial:
 
     def publish(self, blob: Path) -> None:
         """Give the proven content its final name. The content is durable before, the journal goes after."""
+        self.close(durable=True)
         try:
-            os.fdatasync(self.descriptor)
-            blob.parent.mkdir(exist_ok=True)
             self.path.replace(blob)
             changes.sync_folder(blob.parent)
             self._journal.unlink(missing_ok=True)
             self._journal.with_suffix(".tmp").unlink(missing_ok=True)
         except OSError as exc:
             raise changes.translated(exc, doing="write") from exc
-        self.close()
 
     def discard(self) -> None:
         """Forget all that arrived: it did not add up to what it should."""
@@ -111,11 +113,20 @@ class Partial:
         os.ftruncate(self.descriptor, 0)
         os.ftruncate(self.descriptor, self.size)
 
-    def close(self) -> None:
-        """Give the file back."""
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
+    def close(self, *, durable: bool = False) -> None:
+        """Give the file back, once nobody writes or saves: a late writer would hit whoever gets its number next."""
+        with self._saving, self._lock:
+            if self.descriptor < 0:
+                return
+            try:
+                if durable:
+                    os.fdatasync(self.descriptor)
+            except OSError as exc:
+                exc.filename = self.path
+                raise changes.translated(exc, doing="write") from exc
+            finally:
+                os.close(self.descriptor)
+                self.descriptor = -1
 
     def _read_journal(self) -> list[Range]:
         try:

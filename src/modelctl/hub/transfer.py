@@ -111,6 +111,8 @@ class Transfer:
         self._saved_at = time.monotonic()
         self.hashed = 0
         self.hashing = threading.Lock()
+        # Set once the server has shown that it knows no ranges: one worker alone then fetches the whole.
+        self.as_whole = False
 
     @property
     def is_complete(self) -> bool:
@@ -182,7 +184,7 @@ class Transfer:
 
     def save(self) -> None:
         """Record what has arrived."""
-        if self.partial.unsaved and self.partial.descriptor >= 0:
+        if self.partial.unsaved:
             self._saved_at = time.monotonic()
             self.partial.save()
 

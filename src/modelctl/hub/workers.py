@@ -221,7 +221,8 @@ class Workers:
 
     def _queue_segments(self, one: Transfer) -> None:
         with self._changed:
-            jobs = [_Job(one.blob, one, span) for span in one.partial.gaps(transfer.SEGMENT)]
+            spans = [None] if one.as_whole else one.partial.gaps(transfer.SEGMENT)
+            jobs = [_Job(one.blob, one, span) for span in spans]
             self._jobs.extendleft(reversed(jobs))
             self._changed.notify_all()
 
@@ -240,12 +241,11 @@ class Workers:
 
     def _fall_back_to_whole(self, one: Transfer) -> None:
         with self._changed:
-            others = [job for job in self._jobs if job.transfer is not one]
-            already = any(job.transfer is one and job.span is None for job in self._jobs)
-            self._jobs = deque(others)
-            if not already:
+            self._jobs = deque(job for job in self._jobs if job.transfer is not one)
+            if not one.as_whole:
+                one.as_whole = True
                 self._jobs.append(_Job(one.blob, one))
-        self._messages.append(f"`{one.blob.name}`: the server sends no parts, so the whole is fetched")
+                self._messages.append(f"`{one.blob.name}`: the server sends no parts, so the whole is fetched")
 
     def _fetch_whole(self, one: Transfer, connections: Connections) -> None:
         if one.is_complete:
