@@ -42,7 +42,7 @@ def read(revision: Revision, *, listing: Mapping[str, TreeFile] | None = None, h
 def document(files: Mapping[str, StoredFile], name: str) -> Any:  # noqa: ANN401 - JSON values
     """The JSON value of one of a revision's files, `None` where it cannot be read as such."""
     file = files.get(name)
-    return None if file is None or file.blob is None else reading.document(file.blob)
+    return None if file is None or file.content is None else reading.document(file.content)
 
 
 def _chosen_by_presence(
@@ -65,12 +65,12 @@ def _chosen_by_presence(
 
 
 def _header(file: StoredFile) -> Header | Damage | None:
-    if file.blob is None or file.size is None:
+    if file.content is None or file.size is None:
         return None
     if file.name.endswith(".safetensors"):
-        return safetensors.read(file.blob, file.size)
+        return safetensors.read(file.content, file.size)
     if file.name.endswith(".gguf"):
         from modelctl.store import gguf
 
-        return gguf.read(file.blob, file.size)
+        return gguf.read(file.content, file.size)
     return Damage("is empty") if file.size == 0 else None

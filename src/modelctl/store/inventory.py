@@ -17,21 +17,22 @@ from modelctl.store.model import Facts, Location, Model, Problem, Revision, Stor
 
 def take(place: Place, paths: RepoPaths, location: Location) -> Model | None:
     """The model of a repository folder, in whatever condition; `None` where it is not there, or no longer."""
+    folder = paths.folder
     try:
-        if not stat.S_ISDIR(os.lstat(paths.folder).st_mode):
+        if not stat.S_ISDIR(os.lstat(folder).st_mode):
             return _no_folder(paths, location)
     except OSError:
         return None
-    found = contents.read(place, paths.folder.name)
+    found = contents.read(place, folder.name)
     revisions = _revisions(found)
     seen = condition.assess(paths, found, revisions)
     size, allocated = _sizes(found)
     oddities = tuple(_told(oddity, paths) for oddity in found.oddities)
-    owners = tuple(ownership.of_folder(paths.folder, found.owners)) if location == "project" else ()
+    owners = tuple(ownership.of_folder(folder, found.owners)) if location == "project" else ()
     return Model(
         id=paths.id,
         location=location,
-        path=paths.folder,
+        path=folder,
         state=seen.state,
         servable=seen.description.servable,
         size=size,
@@ -65,18 +66,17 @@ def _revisions(found: Contents) -> tuple[Revision, ...]:
 
 
 def _revision(commit: str, snapshot: Snapshot, refs: tuple[str, ...]) -> Revision:
-    folder = Path(snapshot.path)
     files = tuple(
         StoredFile(
             name,
-            folder / name,
-            None if content is None else Path(content.path),
+            f"{snapshot.path}/{name}",
+            None if content is None else content.path,
             None if content is None else content.status.st_size,
         )
         for name, content in sorted(snapshot.entries.items())
     )
     there = {content.path: content.status.st_size for content in snapshot.entries.values() if content is not None}
-    return Revision(commit, folder, refs, files, sum(there.values()), _moment(_newest(snapshot)))
+    return Revision(commit, Path(snapshot.path), refs, files, sum(there.values()), _moment(_newest(snapshot)))
 
 
 def _sizes(found: Contents) -> tuple[int, int]:

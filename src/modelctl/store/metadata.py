@@ -219,7 +219,7 @@ def _context_length(
 
 def _card(found: Checkpoint) -> Mapping[str, str]:
     readme = found.files.get("README.md")
-    return card.fields(readme.blob) if readme and readme.blob else {}
+    return card.fields(readme.content) if readme and readme.content else {}
 
 
 def _license(found: Checkpoint, fields: Mapping[str, str]) -> str | None:
@@ -229,5 +229,5 @@ def _license(found: Checkpoint, fields: Mapping[str, str]) -> str | None:
     if own := fields.get("license_name"):
         return own
     texts = sorted(name for name in found.files if name.upper().startswith(("LICENSE", "LICENCE")) and "/" not in name)
-    blobs = [blob for name in texts if (blob := found.files[name].blob) is not None]
-    return next((known for blob in blobs if (known := card.license_of(blob))), named)
+    contents = [content for name in texts if (content := found.files[name].content)]
+    return next((known for content in contents if (known := card.license_of(content))), named)

@@ -21,16 +21,26 @@ class Problem(NamedTuple):
 
 
 class StoredFile(NamedTuple):
-    """One entry of a snapshot.
+    """One entry of a snapshot: its name in the repository, where it lies, and where its content lies.
 
-    `blob` is the file with the content, as the link chain ends (the entry itself where there are no links);
-    `None` with `size` `None` where the entry leads nowhere or out of the store.
+    `content` is the file with the content, as the link chain ends (the entry itself where there are no links); `None`
+    with `size` `None` where the entry leads nowhere or out of the store. Texts, since a listing asks for few of them.
     """
 
     name: str
-    path: Path
-    blob: Path | None
+    entry: str
+    content: str | None
     size: int | None
+
+    @property
+    def path(self) -> Path:
+        """The snapshot entry."""
+        return Path(self.entry)
+
+    @property
+    def blob(self) -> Path | None:
+        """The file with the content."""
+        return None if self.content is None else Path(self.content)
 
 
 class Revision(NamedTuple):

@@ -5,6 +5,7 @@ Eight bytes of length, little-endian; that many bytes of JSON, `{name: {"dtype",
 
 import os
 from math import prod
+from typing import Any
 
 from modelctl.store import reading
 from modelctl.store.header import Damage, Header, TornError
@@ -51,7 +52,6 @@ _AUXILIARY = (
     "bitsandbytes__nf4",
     "bitsandbytes__fp4",
 )
-# Not by isinstance: `true` is an integer to Python and none to JSON.
 _INTEGERS = {int}
 _UNREAD = Header(frozenset(), {}, {}, {}, {}, is_read=False)
 
@@ -99,13 +99,15 @@ def _header(document: object, space: int) -> Header:
     return Header(frozenset(document), elements, sizes, auxiliary, metadata if isinstance(metadata, dict) else {})
 
 
-def _tensor(name: str, tensor: object) -> tuple[str, int, int, int]:
+def _tensor(name: str, tensor: Any) -> tuple[str, int, int, int]:  # noqa: ANN401 - JSON values
     """Dtype, number of elements, first and last byte of a tensor whose description agrees with itself."""
-    match tensor:
-        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(begin), int(end)]}:
-            pass
-        case _:
-            raise TornError(f"has a header that does not describe `{name}`")
+    try:
+        dtype, shape, (begin, end) = tensor["dtype"], tensor["shape"], tensor["data_offsets"]
+    except (KeyError, TypeError, ValueError) as exc:
+        raise TornError(f"has a header that does not describe `{name}`") from exc
+    # Not by isinstance: `true` is an integer to Python and none to JSON.
+    if type(dtype) is not str or type(shape) is not list or type(begin) is not int or type(end) is not int:
+        raise TornError(f"has a header that does not describe `{name}`")
     if not {*map(type, shape)} <= _INTEGERS or min(shape, default=0) < 0:
         raise TornError(f"has a header that gives `{name}` a shape that makes no sense")
     count = prod(shape)

@@ -121,13 +121,14 @@ def downloads(hub: Path) -> tuple[Download, ...]:
 
 def total_size(models: Sequence[Model]) -> int:
     """The bytes of all these models together; a payload that several share counts once."""
-    seen: dict[Path, int] = {}
+    seen: dict[str, int] = {}
+    stores = {hub: f"{os.path.realpath(layout.shared_blobs(hub))}/" for hub in {model.path.parent for model in models}}
     for model in models:
-        shared = layout.shared_blobs(model.path.parent)
-        blobs = {file.blob: file.size or 0 for revision in model.revisions for file in revision.files}
-        for blob, size in blobs.items():
-            if blob is not None and blob.is_relative_to(shared):
-                seen[blob] = seen.get(blob, -size) + size
+        shared = stores[model.path.parent]
+        contents_here = {file.content: file.size or 0 for revision in model.revisions for file in revision.files}
+        for content, size in contents_here.items():
+            if content is not None and content.startswith(shared):
+                seen[content] = seen.get(content, -size) + size
     return sum(model.size for model in models) - sum(seen.values())
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from modelctl.store import reading
 from modelctl.store.layout import RepoPaths, is_file_name, is_git_sha1, is_sha256
 
 _FORMAT_VERSION = 1
@@ -27,11 +28,7 @@ class TreeFile:
 
 def read(paths: RepoPaths, commit: str) -> dict[str, TreeFile] | None:
     """The files of a commit by name, `None` where no listing is there or it cannot be trusted."""
-    try:
-        with paths.tree(commit).open("rb") as stream:
-            document = json.loads(stream.read(MAX_BYTES))
-    except (OSError, ValueError, RecursionError):
-        return None
+    document = reading.document(paths.tree(commit), MAX_BYTES)
     if not isinstance(document, dict) or document.get("format_version") != _FORMAT_VERSION:
         return None
     listed = document.get("files")

@@ -58,7 +58,7 @@ def judge(
     if not partial and not checkpoint.files:
         broken.append(Problem("empty", "its snapshot has no files", pull))
     state: State = "broken" if broken else "partial" if partial else "ready"
-    done = sum({file.blob: file.size or 0 for file in entries}.values())
+    done = sum({file.content: file.size or 0 for file in entries}.values())
     return Verdict(state, done, _total(names, listing), missing, (*broken, *partial))
 
 
