@@ -14,11 +14,6 @@ SIZE = sum(len(content) for content in generator().values())
 
 
 @pytest.fixture
-def cache(home: Path) -> StoreBuilder:
-    return StoreBuilder(home / ".cache" / "huggingface" / "hub")
-
-
-@pytest.fixture
 def used(project: Path) -> str:
     """What the column says of a model that was just made: nothing, where the mount keeps no access times."""
     return "-   " if os.statvfs(project).f_flag & os.ST_NOATIME else "just now"

@@ -23,11 +23,6 @@ NAME = "acme/tiny"
 
 
 @pytest.fixture
-def cache(home: Path) -> StoreBuilder:
-    return StoreBuilder(home / ".cache" / "huggingface" / "hub")
-
-
-@pytest.fixture
 def located(project: Path, home: Path) -> Project:
     return locate(project / "models", environ={"HF_HOME": str(home / ".cache" / "huggingface")}, cwd=project)
 

@@ -83,7 +83,8 @@ def _facts(model: "Model") -> Iterator[tuple[str, str | None]]:
     yield "task", facts.task
     yield "architecture", facts.architecture
     if facts.parameters is not None:
-        yield "parameters", f"{show.count(facts.parameters)} ({facts.parameters:,})"
+        exact = f" ({facts.parameters:,})" if facts.parameters >= 1000 else ""
+        yield "parameters", f"{show.count(facts.parameters)}{exact}"
     yield "dtype", facts.dtype
     yield "quantization", facts.quantization
     if facts.context_length is not None:

@@ -86,11 +86,12 @@ def gather(project: "Project") -> Status:
         models, downloads = scan.scan_project(project), scan.downloads(project.hub)
     except ModelctlError as error:
         problems.append(Problem("store", error.message, None))
-    engine, engine_problem = None, None
+    engine, obstacle = None, None
     try:
         engine = discovery.find(project)
+        obstacle = discovery.unusable(engine) if engine else None
     except ModelctlError as error:
-        engine_problem = error.message
+        obstacle = error
     default = projects.default_model(project)
     usage = shutil.disk_usage(disk.existing(project.models_dir))
     return Status(
@@ -100,7 +101,7 @@ def gather(project: "Project") -> Status:
         downloads=downloads,
         servers=servers.running(),
         engine=engine,
-        engine_problem=engine_problem,
+        engine_problem=obstacle.message if obstacle else None,
         problems=tuple(problems),
         free=usage.free,
         total=usage.total,
@@ -153,8 +154,8 @@ def _own(found: Status) -> "list[Model]":
 
 def _server_object(server: "ServerRecord") -> dict[str, Any]:
     return {
-        "id": server.id,
-        "model": server.model,
+        "id": server.model,
+        "server": server.id,
         "url": server.url,
         "pid": server.pid,
         "state": server.state,
@@ -171,8 +172,9 @@ def _engine_object(found: Status) -> dict[str, Any]:
         "found": engine is not None,
         "version": engine and engine.version,
         "device": engine and engine.device,
-        "how": engine.how if engine else found.engine_problem,
+        "how": engine and engine.how,
         "python": engine and engine.python,
+        "problem": found.engine_problem,
     }
 
 
@@ -213,7 +215,7 @@ def _download_line(download: "Download") -> str:
 
 def _engine_line(found: Status) -> str:
     engine = found.engine
-    if engine is not None:
+    if engine is not None and found.engine_problem is None:
         device = f" for {engine.device}" if engine.device else ""
         return f"vLLM {engine.version}{device} ({engine.how})"
     return found.engine_problem or "no vLLM yet, `modelctl engine install` installs it"
@@ -225,9 +227,7 @@ def _needs_a_hand(found: Status) -> Iterator[tuple[str, str | None]]:
 
     active = {download.id for download in found.downloads if download.active}
     foreign = [problem for problem in found.problems if problem.kind == "owner"]
-    for problem in found.problems:
-        if problem.kind != "owner":
-            yield problem.message, problem.fix
+    yield from ((problem.message, problem.fix) for problem in found.problems if problem.kind != "owner")
     for model in found.models:
         foreign += [problem for problem in model.problems if problem.kind == "owner"]
         wrong = [problem for problem in model.problems if problem.fix and problem.kind != "owner"]

@@ -1,0 +1,252 @@
+"""`modelctl status`, as a person, a front end and a script see it."""
+
+import json
+import os
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from modelctl import process
+from modelctl.engine import servers
+from modelctl.engine.servers import ServerRecord
+from tests.checkpoints import generator
+from tests.command import NOBODY, Command
+from tests.standin.engines import make_engine
+from tests.stores import StoreBuilder
+
+SIZE = sum(len(content) for content in generator().values())
+
+
+@pytest.fixture
+def disk(project: Path) -> str:
+    """How large the file system is, as it is printed."""
+    return f"{shutil.disk_usage(project).total / 1e9:.1f} GB"
+
+
+def without_free(text: str) -> str:
+    """The output without the free bytes of the disk, which change while a test runs."""
+    lines = (
+        f"disk       {line.partition(' free of ')[2]}" if " free of " in line else line for line in text.splitlines()
+    )
+    return "\n".join(lines) + "\n"
+
+
+def interrupt(store: StoreBuilder, name: str, *, alive: bool) -> str:
+    """A pull of which 100 bytes of the weights arrived, begun ten seconds ago."""
+    commit = store.add(name, files=generator())
+    paths = store.paths(name)
+    blob = store.blob(name, "model.safetensors")
+    owner = process.to_json(process.this_process("pull"))
+    owner["since"] = (datetime.now(UTC) - timedelta(seconds=10)).isoformat()
+    owner["started"] = owner["started"] if alive else 1
+    paths.partials.mkdir(parents=True)
+    paths.journal(blob.name).write_text(json.dumps({"size": 244, "received": [[0, 100]]}))
+    blob.rename(paths.partial(blob.name))
+    shutil.rmtree(paths.snapshots)
+    paths.ref("main").unlink()
+    names = list(generator())
+    record = {"schema": 1, "commit": commit, "revision": "main", "files": names, "total": SIZE, "done_before": 122}
+    paths.pull_record.write_text(json.dumps({**record, "owner": owner}))
+    return commit
+
+
+def serve(home: Path) -> ServerRecord:
+    """The record of a server, for which this test is responsible."""
+    record = ServerRecord(
+        id="0a1b2c3d",
+        model="acme/one",
+        revision="0" * 40,
+        path=home / "snapshot",
+        url="http://127.0.0.1:8000",
+        pid=os.getpid(),
+        started=process.start_time(os.getpid()) or 0,
+        engine_pid=1,
+        state="ready",
+        stage="ready",
+        since=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        requests=2,
+        log=home / "x.log",
+        run_folder=home / "modelctl-0a1b2c3d",
+    )
+    servers.write(record, state_dir=home / ".local" / "state" / "modelctl")
+    return record
+
+
+def test_a_project_with_nothing_in_it(run: Command, project: Path, home: Path, disk: str) -> None:
+    done = run("status")
+    assert (done.code, done.stderr) == (0, "")
+    assert without_free(done.stdout) == (
+        f"models     {project}/models (`models/` in the working directory)\n"
+        f"cache      {home}/.cache/huggingface/hub\n"
+        "default    none, `modelctl use NAME` sets it\n"
+        f"disk       {disk}, the models take 0 B\n"
+        "engine     no vLLM yet, `modelctl engine install` installs it\n"
+        "status     there are no models yet, `modelctl pull` fetches one\n"
+    )
+    done = run("status", "--check")
+    assert (done.code, done.stderr) == (0, "")
+
+
+def test_no_models_directory_at_all(run: Command, tmp_path: Path) -> None:
+    done = run("status", "--json", "--models-dir", tmp_path / "none" / "models")
+    assert (done.code, done.stderr) == (0, "")
+    status = done.json
+    assert (status["models_dir_exists"], status["models_available"], status["downloaded_models"]) == (False, False, [])
+    assert status["message"] == "there is no models directory yet, `modelctl pull` makes it"
+    assert status["disk"]["free"] > 0
+
+
+def test_everything_that_is_ready_runs_or_needs_a_hand(
+    run: Command, store: StoreBuilder, cache: StoreBuilder, project: Path, home: Path, disk: str
+) -> None:
+    store.add("acme/one", files=generator())
+    cache.add("acme/two", files=generator())
+    commit = interrupt(store, "acme/half", alive=False)
+    interrupt(store, "acme/now", alive=True)
+    store.add("acme/broken", files=generator())
+    store.blob("acme/broken", "config.json").unlink()
+    (project / ".env").write_text("MODELCTL_MODEL=acme/one\n")
+    serve(home)
+    done = run("status")
+    assert done.code == 0
+    lines = done.stdout.splitlines()
+    rate = lines[-2].rpartition(", ")[2]
+    assert without_free(done.stdout) == (
+        f"models     {project}/models (`models/` in the working directory)\n"
+        f"cache      {home}/.cache/huggingface/hub\n"
+        "default    acme/one\n"
+        f"disk       {disk}, the models take 877 B\n"
+        "engine     no vLLM yet, `modelctl engine install` installs it\n"
+        "status     2 models ready, 1 being pulled, 2 not whole\n"
+        "ready      acme/one\n"
+        "           acme/two\n"
+        "pulling    acme/half 60 %, 222 B of 366 B, interrupted\n"
+        f"pulling    acme/now 60 %, 222 B of 366 B, {rate}\n"
+        f"serving    acme/one at http://127.0.0.1:8000 (ready, pid {os.getpid()})\n"
+    )
+    assert rate.endswith(" B/s")
+    wrong = (
+        "`acme/broken` is broken: `config.json` leads to no content in this store\n"
+        "hint: `modelctl pull acme/broken`\n"
+        f"`acme/half` is partial: the pull of commit {commit[:12]} was interrupted at 60 %\n"
+        "hint: `modelctl pull acme/half`\n"
+    )
+    assert done.stderr == wrong
+    done = run("status", "--check")
+    assert (done.code, done.stderr) == (1, wrong)
+    done = run("status", "--check", "--json")
+    assert (done.code, done.stderr, done.json["models_available"]) == (1, wrong, True)
+
+
+def test_the_keys_of_the_document(
+    run: Command, store: StoreBuilder, cache: StoreBuilder, project: Path, home: Path
+) -> None:
+    store.add("acme/one", files=generator())
+    cache.add("acme/one", files=generator())
+    cache.add("acme/two", files=generator())
+    interrupt(store, "acme/now", alive=True)
+    record = serve(home)
+    done = run("status", "--json", env={"MODELCTL_MODEL": "acme/one"})
+    assert (done.code, done.stderr) == (0, "")
+    status = done.json
+    assert next(iter(status)) == "schema"
+    disk, (download,) = status.pop("disk"), status.pop("downloads")
+    assert status == {
+        "schema": 1,
+        "models_available": True,
+        "models_dir_exists": True,
+        "downloaded_models": ["acme/one", "acme/two"],
+        "message": "2 models ready, 1 being pulled",
+        "models_dir": str(project / "models"),
+        "models_dir_reason": "`models/` in the working directory",
+        "cache_dir": str(cache.hub),
+        "default_model": "acme/one",
+        "servers": [
+            {
+                "id": "acme/one",
+                "server": "0a1b2c3d",
+                "url": "http://127.0.0.1:8000",
+                "pid": os.getpid(),
+                "state": "ready",
+                "stage": "ready",
+                "since": "2026-01-02T03:04:05Z",
+                "requests": 2,
+                "log": str(record.log),
+            }
+        ],
+        "engine": {"found": False, "version": None, "device": None, "how": None, "python": None, "problem": None},
+        "problems": [],
+    }
+    assert disk["models"] == SIZE + 122
+    assert 0 < disk["free"] < disk["total"]
+    rate = download.pop("rate")
+    assert download == {"id": "acme/now", "done": 222, "total": SIZE, "active": True}
+    assert 5 < rate <= 10
+
+
+def test_the_engine_is_told_with_the_reason(run: Command, tmp_path: Path) -> None:
+    python = make_engine(tmp_path / "engine")
+    env = {"MODELCTL_VLLM_PYTHON": str(python)}
+    engine = run("status", "--json", env=env).json["engine"]
+    how = "named by `MODELCTL_VLLM_PYTHON`"
+    assert engine == {
+        "found": True,
+        "version": "0.33.0+cpu",
+        "device": "cpu",
+        "how": how,
+        "python": str(python),
+        "problem": None,
+    }
+    assert f"engine     vLLM 0.33.0+cpu for cpu ({how})" in run("status", env=env).stdout.splitlines()
+
+
+def test_an_engine_that_cannot_be_asked_is_told_and_no_failure(run: Command, tmp_path: Path) -> None:
+    env = {"MODELCTL_VLLM_PYTHON": str(tmp_path / "gone")}
+    done = run("status", env=env)
+    assert (done.code, done.stderr) == (0, "")
+    assert f"engine     there is no interpreter `{tmp_path}/gone`" in done.stdout.splitlines()
+    assert run("status", "--json", env=env).json["engine"]["problem"] == f"there is no interpreter `{tmp_path}/gone`"
+
+
+def test_files_of_another_user_are_told_with_the_one_line_that_mends_them(
+    run: Command, store: StoreBuilder, project: Path
+) -> None:
+    store.add("acme/one", files=generator())
+    store.add("acme/two", files=generator())
+    done = run("status", "--check", user=NOBODY)
+    assert done.code == 1
+    assert done.stderr == (
+        f"some of `models` belongs to root\nhint: `sudo chown -R $(id -u):$(id -g) {project}/models`\n"
+    )
+    for folder, _, files in os.walk(project / "models"):
+        for path in (folder, *(f"{folder}/{name}" for name in files)):
+            os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    done = run("status", "--check", user=NOBODY)
+    assert (done.code, done.stderr) == (0, "")
+
+
+def test_one_folder_for_project_and_cache(run: Command, store: StoreBuilder, project: Path) -> None:
+    store.add("acme/one", files=generator())
+    env = {"HF_HOME": str(project / "models")}
+    assert run("status", "--json", env=env).json["cache_dir"] is None
+    assert "cache      the same folder" in run("status", env=env).stdout.splitlines()
+
+
+def test_a_store_that_cannot_be_read_is_told_and_no_failure(run: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("")
+    done = run("status", "--models-dir", tmp_path / "mine")
+    assert (done.code, done.stderr) == (0, f"`{tmp_path}/mine` is a file where a folder should be\n")
+    status = run("status", "--json", "--models-dir", tmp_path / "mine").json
+    assert status["models_dir_exists"] is False
+    assert [problem["kind"] for problem in status["problems"]] == ["store"]
+    assert run("status", "--check", "--models-dir", tmp_path / "mine").code == 1
+
+
+def test_many_models_stay_on_one_screen(run: Command, store: StoreBuilder) -> None:
+    for number in range(30):
+        store.add(f"acme/model-{number:02}", files={"config.json": "{}", "tokenizer.json": "{}"})
+    lines = run("status").stdout.splitlines()
+    assert len(lines) == 15
+    assert lines[-1] == "           and 22 more, see `modelctl list`"
