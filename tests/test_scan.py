@@ -490,6 +490,15 @@ def test_a_download_of_the_library_without_a_listing_is_partial_until_weights_ar
     assert (model.state, told(model)) == ("partial", [("unfinished", what, PULL)])
 
 
+def test_a_configuration_that_some_tool_looked_at_is_no_model(store: StoreBuilder) -> None:
+    files = {"config.json": generator()["config.json"]}
+    store.add(NAME, files=files, tree=False)
+    model = the_model(store)
+    assert (model.state, told(model)) == ("partial", [("missing", "none of its weights is here", PULL)])
+    store.add(NAME, files={**files, "tf_model.h5": "x"}, tree=False)
+    assert the_model(store).state == "ready"
+
+
 def test_the_state_is_that_of_main_and_the_others_only_tell(store: StoreBuilder) -> None:
     old = store.add(NAME, files=generator(tokenizer__json='{"old": 1}'), revision="v1")
     new = store.add(NAME, files=generator())

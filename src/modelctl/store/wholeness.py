@@ -10,6 +10,8 @@ from modelctl.store.model import Problem, State, StoredFile
 from modelctl.store.tree import TreeFile
 
 _SHARD = re.compile(r"(?P<stem>.*-)(?P<number>\d{5})-of-(?P<count>\d{5})(?P<rest>\.[a-z.]+)")
+# Of all frameworks: what vLLM does not load is whole all the same.
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".ot", ".tflite")
 
 
 class Verdict(NamedTuple):
@@ -109,8 +111,17 @@ def _without_weights(
     if chosen.kind == "gguf" and not chosen.weights:
         example = f"{fix}:{min(chosen.choices)}" if fix and "@" not in fix else fix
         yield Problem("missing", f"none of its {len(chosen.choices)} quantisations is here", example)
-    elif listing is None and unfinished and not chosen.weights:
+    elif listing is None and not chosen.weights and unfinished:
         yield Problem("unfinished", "its weights have not arrived: the download was interrupted, or still runs", fix)
+    elif listing is None and not chosen.weights and _speaks_of_weights(checkpoint):
+        yield Problem("missing", "none of its weights is here", fix)
+
+
+def _speaks_of_weights(checkpoint: Checkpoint) -> bool:
+    """Whether there is the configuration of a model, and no weights of any kind, as tools leave it that only look."""
+    config = checkpoint.documents.get("config.json")
+    is_model = isinstance(config, dict) and bool(config.get("architectures") or config.get("model_type"))
+    return is_model and not any(name.endswith(_WEIGHTS) for name in checkpoint.files)
 
 
 def _dangling(entries: Iterable[StoredFile], *, fix: str | None) -> Iterable[Problem]:
