@@ -11,5 +11,6 @@ STANDIN_STUBBORN=1     ignores SIGTERM, as the real one does while it loads
 STANDIN_GRANDCHILD=1   has its engine start a process of its own, which ignores SIGTERM
 STANDIN_TASK=NAME      what it can be asked for (default generate)
 STANDIN_SLOW=S         takes S seconds for an answer
+STANDIN_ANSWER=TEXT    answers with TEXT to every request with a body
 STANDIN_RECORD=FILE    writes its command line, environment, folder and pids there
 """

@@ -56,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.in_flight += 1
             try:
                 time.sleep(float(switch("SLOW", "0")))
-                self.answer(200, {"path": self.path, "model": body["model"]})
+                self.answer(200, switch("ANSWER").encode() or {"path": self.path, "model": body["model"]})
             finally:
                 self.server.in_flight -= 1
 
@@ -98,6 +98,7 @@ def main() -> int:
     serve.add_argument("--port", type=int, default=8000)
     for flag in ("--max-model-len", "--gpu-memory-utilization", "--tensor-parallel-size", "--dtype", "--hf-token"):
         serve.add_argument(flag)
+    serve.add_argument("--distributed-executor-backend")
     serve.add_argument("--shutdown-timeout", type=float, default=0.0)
     serve.add_argument("--kv-cache-memory-bytes", type=int)
     serve.add_argument("--enforce-eager", action="store_true")
