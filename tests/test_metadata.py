@@ -235,7 +235,7 @@ def test_gguf(store: StoreBuilder) -> None:
     content = gguf_file(
         {"token_embd": (14, (256, 2), 420), "blk.0": (12, (256, 8), 1152), "norm": (0, (256,), 1024)},
         metadata=about,
-        vocabulary=50_000,
+        vocabulary=150_000,
     )
     facts = read(store, {"tiny-Q4_K_M.gguf": content}).facts
     assert facts == Facts(

@@ -186,6 +186,11 @@ def test_the_keys_of_the_document(
     assert 5 < rate <= 10
 
 
+def test_a_default_model_that_is_not_here_is_told(run: Command) -> None:
+    lines = run("status", env={"MODELCTL_MODEL": "acme/gone@main"}).stdout.splitlines()
+    assert "default    acme/gone@main, which is not here" in lines
+
+
 def test_the_engine_is_told_with_the_reason(run: Command, tmp_path: Path) -> None:
     python = make_engine(tmp_path / "engine")
     env = {"MODELCTL_VLLM_PYTHON": str(python)}

@@ -184,7 +184,7 @@ def _lines(found: Status) -> Iterator[str]:
     project = found.project
     yield f"models     {project.models_dir} ({project.reason})"
     yield f"cache      {project.cache or 'the same folder'}"
-    yield f"default    {found.default_model or 'none, `modelctl use NAME` sets it'}"
+    yield f"default    {_default_line(found)}"
     taken = show.size(scan.total_size(_own(found)))
     yield f"disk       {show.size(found.free)} free of {show.size(found.total)}, the models take {taken}"
     yield f"engine     {_engine_line(found)}"
@@ -194,6 +194,14 @@ def _lines(found: Status) -> Iterator[str]:
         yield f"pulling    {_download_line(download)}"
     for server in found.servers:
         yield f"serving    {server.model} at {server.url} ({server.state}, pid {server.pid})"
+
+
+def _default_line(found: Status) -> str:
+    name = found.default_model
+    if name is None:
+        return "none, `modelctl use NAME` sets it"
+    is_here = any(model.id == name.partition("@")[0] for model in found.models)
+    return name if is_here else f"{name}, which is not here"
 
 
 def _models_lines(found: Status) -> Iterator[str]:

@@ -127,25 +127,32 @@ class _Cursor:
 
 def read(path: str | os.PathLike[str], size: int) -> Header | Damage:
     """The header of a file of `size` bytes, or what is wrong with the file."""
-    data = reading.head(path, MAX_READ)
-    try:
-        tensors, pairs = _counts(data)
-        cursor = _Cursor(data or b"", 24)
-        metadata = dict(_pair(cursor) for _ in range(pairs))
-        return _tensors(cursor, tensors, metadata, size)
-    except TornError as torn:
-        return Damage(str(torn))
-    except struct.error:
-        is_all_read = data is None or len(data) == size
-        return Damage("ends inside its header") if is_all_read else _UNREAD
-    except (KeyError, ValueError, OverflowError):
-        return Damage("has a header that makes no sense")
+    # Nothing tells how long the header is; with a large vocabulary it takes some megabytes.
+    for limit in (1 << 20, 8 << 20, MAX_READ):
+        data = reading.head(path, limit)
+        if data is None:
+            return Damage("cannot be read")
+        try:
+            return _header(data, size)
+        except TornError as torn:
+            return Damage(str(torn))
+        except struct.error:
+            if len(data) < limit:
+                return Damage("ends inside its header")
+        except (KeyError, ValueError, OverflowError):
+            return Damage("has a header that makes no sense")
+    return _UNREAD
 
 
-def _counts(data: bytes | None) -> tuple[int, int]:
+def _header(data: bytes, size: int) -> Header:
+    tensors, pairs = _counts(data)
+    cursor = _Cursor(data, 24)
+    metadata = dict(_pair(cursor) for _ in range(pairs))
+    return _tensors(cursor, tensors, metadata, size)
+
+
+def _counts(data: bytes) -> tuple[int, int]:
     """The number of tensors, and of pairs of metadata."""
-    if data is None:
-        raise TornError("cannot be read")
     if len(data) < 24 or not data.startswith(MAGIC):
         raise TornError("is no GGUF file")
     version, tensors, pairs = struct.unpack_from("<IQQ", data, 4)

@@ -73,8 +73,9 @@ def find(where: Project | Sequence[Model], text: str) -> tuple[Model, ModelRef]:
 
     `UsageError` with the candidates where it fits several, `NotFoundError` with close names where it fits none.
     """
-    named = ref.split(text)
     known = project_names(where) if isinstance(where, Project) else tuple(model.id for model in where)
+    # A folder made by hand may have a name that reads as a revision.
+    named = ModelRef(text) if text in known else ref.split(text)
     found = match(known, named.id)
     models = scan_project(where, {found}) if isinstance(where, Project) else where
     model = next((model for model in models if model.id == found), None)
