@@ -455,6 +455,30 @@ def test_a_folder_that_may_not_be_written_names_the_line_that_mends_it(run: Comm
     ]
 
 
+def test_a_complete_model_in_a_store_that_may_only_be_read_is_a_success(run: Command, hub: Hub) -> None:
+    hub.add(NAME)
+    assert run("pull", NAME, env=hub.environ).code == 0
+    assert run("pull", NAME, env=hub.environ, user=65534).code == 0
+    (run.project / ".env").unlink()
+    hub.add(NAME, files={**tiny_model(), "config.json": "{}"})
+    assert run("pull", NAME, env=hub.environ, user=65534).code == 4
+
+
+def test_a_part_of_a_model_does_not_become_the_default(run: Command, hub: Hub) -> None:
+    hub.add(NAME)
+    hub.add("acme/adapter", files={"adapter_config.json": "{}", "adapter_model.safetensors": b"x"})
+    assert run("pull", NAME, "--include", "*.json", env=hub.environ).code == 0
+    assert run("pull", "acme/adapter", env=hub.environ).code == 0
+    assert not (run.project / ".env").exists()
+
+
+def test_a_tag_that_looks_like_the_start_of_a_commit_is_a_tag(run: Command, hub: Hub, store: StoreBuilder) -> None:
+    commit = hub.add(NAME)
+    hub.add(NAME, revision=commit[:1])
+    assert run("pull", f"{NAME}@{commit[:1]}", env=hub.environ).code == 0
+    assert store.paths(NAME).ref(commit[:1]).read_text() == commit
+
+
 def test_a_file_where_the_folder_should_be_is_left_alone(run: Command, hub: Hub) -> None:
     hub.add(NAME)
     hubs = run.project / "models" / "hub"

@@ -205,12 +205,12 @@ def _result_object(result: "PullResult") -> dict[str, Any]:
 
 
 def _set_default(out: show.Output, project: "Project", plans: list["PullPlan"]) -> str | None:
-    """Make the first model the project's default where it has none, and say so."""
+    """Make the first model that can be served the project's default where it has none, and say so."""
     from modelctl.cli import use
 
-    if projects.default_model(project) is not None:
+    chosen = next((planned.id for planned in plans if planned.kind == "model"), None)
+    if chosen is None or projects.default_model(project) is not None:
         return None
-    chosen = plans[0].id
     use.set_default(project, refs.ModelRef(chosen))
     if not out.json and not out.quiet:
         out.say(f"`{chosen}` is now the default model of this project (`{_shown(project.env_file)}`)")

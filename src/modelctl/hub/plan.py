@@ -20,6 +20,8 @@ from modelctl.store import layout, tree
 from modelctl.store.layout import RepoPaths
 from modelctl.store.tree import TreeFile
 
+_SHORTEST_COMMIT = 7
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -47,7 +49,7 @@ class PullPlan:
 
     `ref` is the branch or tag that will name the commit, `None` for a pull of a bare commit. `to_fetch` counts each
     blob once and without what an interrupted pull has left, `resumed`. `old_commits` stay beside the new one, with
-    `old_size` bytes that are theirs alone.
+    `old_size` bytes that are theirs alone. `kind` is the selection's, or `part` where patterns chose.
     """
 
     id: str
@@ -61,6 +63,7 @@ class PullPlan:
     resumed: Mapping[str, int]
     free: int
     format: str | None
+    kind: str
     note: str | None
     old_commits: tuple[str, ...]
     old_size: int
@@ -138,7 +141,7 @@ def _planned(
     return PullPlan(
         id=ref.id,
         revision=revision,
-        ref=None if commit.startswith(revision) else revision,
+        ref=None if _is_abbreviated(revision, commit) else revision,
         commit=commit,
         paths=paths,
         files=files,
@@ -147,6 +150,7 @@ def _planned(
         resumed=resumed,
         free=free_bytes(paths.hub),
         format=found.format,
+        kind="part" if choice.include else found.kind,
         note=found.note,
         old_commits=tuple(sorted(_commits(paths) - {commit})),
         old_size=_size_beside(paths, {file.digest for file in listing.values()}),
@@ -154,6 +158,11 @@ def _planned(
         tree=listing,
         has_tree=has_tree,
     )
+
+
+def _is_abbreviated(revision: str, commit: str) -> bool:
+    """Whether a revision is the commit itself, in full or in git's short form, and so no name that may be a ref."""
+    return len(revision) >= _SHORTEST_COMMIT and commit.startswith(revision)
 
 
 def _chosen(ref: ModelRef, found: Selection, listing: Mapping[str, TreeFile], choice: Choice) -> set[str]:

@@ -17,7 +17,7 @@ from modelctl.hub.workers import Limits, Workers
 from modelctl.progress import Progress
 from modelctl.ref import ModelRef
 from modelctl.store import changes, lock, tree
-from modelctl.store.layout import RepoPaths
+from modelctl.store.layout import RepoPaths, link_target
 
 # What folders, links and journals need beside the blobs.
 _MARGIN = 16 * 1024 * 1024
@@ -48,6 +48,9 @@ def execute(
     Waits for another pull of the same model. Raises what stopped it; what has arrived stays, and the next pull goes on.
     """
     began, paths = time.monotonic(), planned.paths
+    if _is_settled(planned):
+        # Nothing to write: so also in a store that may only be read.
+        return _result(planned, began, fetched=0)
     changes.make_hub(paths.hub)
 
     def wait(owner: process.Owner | None) -> None:
@@ -66,8 +69,33 @@ def execute(
         _publish(planned)
         paths.pull_record.unlink(missing_ok=True)
         changes.tidy(paths)
+    return _result(planned, began, fetched=fetched)
+
+
+def _result(planned: PullPlan, began: float, *, fetched: int) -> PullResult:
     seconds = time.monotonic() - began
     return PullResult(planned.id, planned.commit, planned.snapshot, len(planned.files), planned.size, fetched, seconds)
+
+
+def _is_settled(planned: PullPlan) -> bool:
+    """Whether all of it is there to be seen already, and nothing of an unfinished pull."""
+    paths = planned.paths
+    return (
+        planned.has_tree
+        and not planned.force
+        and all(file.source == "present" for file in planned.files)
+        and all(_is_shown(paths, planned.commit, file) for file in planned.files)
+        and (planned.ref is None or _read_ref(paths, planned.ref) == planned.commit)
+        and not paths.pull_record.exists()
+    )
+
+
+def _is_shown(paths: RepoPaths, commit: str, file: PlannedFile) -> bool:
+    """Whether the snapshot entry leads to the file's blob, or is the file."""
+    entry = paths.entry(commit, file.name)
+    if entry.is_symlink():
+        return str(entry.readlink()) == link_target(file.name, file.digest)
+    return is_plain_entry(paths, commit, file)
 
 
 def _check_room(planned: PullPlan) -> None:
