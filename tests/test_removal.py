@@ -12,7 +12,7 @@ import pytest
 
 from modelctl.errors import BusyError, ModelctlError, NotFoundError
 from modelctl.progress import Silence
-from modelctl.store import layout, links, lock, removal, scan, shared, trash
+from modelctl.store import deletion, layout, links, lock, removal, scan, shared, trash
 from modelctl.store.removal import RemovalResult, Target
 from tests.command import Command
 from tests.crashes import Content, Crashes, Killed, held
@@ -335,6 +335,7 @@ class TestDamage:
 
     def test_locks_on_another_file_system(self, store: StoreBuilder, elsewhere: Path) -> None:
         store.add("acme/tiny")
+        shutil.rmtree(store.hub / ".locks", ignore_errors=True)
         (store.hub / ".locks").symlink_to(elsewhere)
         assert not remove(store, "acme/tiny").failures
         assert everything(store.hub) == [".locks", "CACHEDIR.TAG"]
@@ -485,7 +486,7 @@ def _finish(run: Command, store: StoreBuilder, name: str, killed: Killed) -> Non
     """Run the same command again: it finishes what there is to finish, and calls unknown what is all gone."""
     done = run("rm", name, "--yes")
     if done.code == 3:
-        assert trash.weigh(aside.path for aside in trash.leftovers(store.hub)) == (0, 0), killed
+        assert deletion.weigh(aside.path for aside in trash.leftovers(store.hub)) == (0, 0), killed
     else:
         assert (done.code, trash.leftovers(store.hub)) == (0, ()), killed
 

@@ -6,13 +6,12 @@ Everything is built under a temporary name on the same file system and published
 import contextlib
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from modelctl.errors import ModelctlError, NoRoomError, NotAllowedError
-from modelctl.store import layout
+from modelctl.store import deletion, layout
 
 _NO_ROOM = {28, 122}  # ENOSPC, EDQUOT
 _NOT_ALLOWED = {1, 13, 30}  # EPERM, EACCES, EROFS
@@ -134,56 +133,20 @@ def tidy(paths: layout.RepoPaths) -> None:
             folder.rmdir()
 
 
-def set_aside(hub: Path, path: Path) -> Path:
-    """Take a file or folder out of sight by one rename; `free` then frees it, now or at the next prune."""
-    folder = layout.trash(hub)
-    try:
-        make_folder(folder)
-        target = folder / f"{path.name}.{secrets.token_hex(4)}"
-        path.rename(target)
-    except OSError as exc:
-        raise translated(exc, doing="remove") from exc
-    return target
-
-
 def free(paths: Iterable[Path]) -> int:
-    """Delete what was set aside, links never followed, and return the bytes that the disk got back.
+    """Delete whatever lies at some paths, links never followed, and return the bytes that the disk got back.
 
-    Counted are regular files at their last link, by what the disk spent on them. The trash folder goes with its last
-    entry.
+    The folder that they were in goes with the last of them.
     """
     freed = 0
     for path in paths:
-        freed += _allocated(path)
-        try:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        except OSError as exc:
-            raise translated(exc, doing="delete") from exc
+        result = deletion.delete(path)
+        freed += result.size
+        if result.failures:
+            raise translated(result.failures[0], doing="delete") from result.failures[0]
         with contextlib.suppress(OSError):
             path.parent.rmdir()
     return freed
-
-
-def _allocated(path: Path) -> int:
-    """Bytes that deleting a tree gives back. Hard links inside the tree count once, with the last of them."""
-    links: dict[tuple[int, int], tuple[int, int, int]] = {}
-    folders = [path]
-    while folders:
-        current = folders.pop()
-        try:
-            status = current.lstat()
-            if stat.S_ISDIR(status.st_mode):
-                folders += [Path(entry.path) for entry in os.scandir(current)]
-                continue
-        except OSError:
-            continue
-        key = status.st_dev, status.st_ino
-        seen = links.get(key, (0, 0, 0))[0]
-        links[key] = (seen + 1, status.st_nlink, status.st_blocks * 512)
-    return sum(size for seen, count, size in links.values() if seen >= count)
 
 
 def make_durable(blobs: Sequence[Path]) -> None:

@@ -3,31 +3,32 @@
 import os
 from pathlib import Path
 
-from modelctl.store import changes, copying, shared, trash
+from modelctl.store import changes, copying, deletion, shared
 from modelctl.store.layout import RepoPaths
 from modelctl.store.links import Blob, Links
 
 
-def detach(there: Links) -> None:
+def detach(there: Links, users: shared.Users) -> None:
     """Let nothing in the model depend on where its folder is. It is whole before, after, and at every step between."""
     paths = there.paths
     incoming = paths.private / "incoming"
-    changes.make_folder(incoming)
-    users = shared.users(paths.hub) if there.payloads else None
-    for blob in there.blobs.values():
-        if users is not None and blob.payload is not None and blob.size is not None:
+    shared_blobs = [blob for blob in there.blobs.values() if blob.payload is not None and blob.size is not None]
+    leading_out = [blob.path for blob in there.blobs.values() if blob.kind == "outside"]
+    leading_out += [entry.path for entries in there.snapshots.values() for entry in entries if entry.kind == "outside"]
+    if shared_blobs or leading_out:
+        changes.make_folder(incoming)
+    for blob in shared_blobs:
+        if blob.payload is not None:
             _take_in(paths, blob, blob.payload, incoming / blob.name, users)
-        elif blob.kind == "outside":
-            _lead_absolutely(blob.path, incoming)
+    if shared_blobs:
+        changes.sync_folder(paths.blobs)
+    for path in leading_out:
+        _lead_absolutely(path, incoming)
     for commit, entries in there.snapshots.items():
         for entry in entries:
-            if entry.kind == "outside":
-                _lead_absolutely(entry.path, incoming)
-            elif entry.kind == "blob" and entry.target.startswith("/"):
+            if entry.kind == "blob" and entry.target.startswith("/"):
                 changes.publish_entry(paths, commit, entry.name, entry.digest)
-    if paths.blobs.is_dir():
-        changes.sync_folder(paths.blobs)
-    trash.delete(incoming, lambda _: None)
+    deletion.delete(incoming)
     changes.tidy(paths)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelctl.errors import BusyError, ModelctlError, NotAllowedError
-from modelctl.store import changes, downloads, layout, links, lock, pulls, shared, trash, tree
+from modelctl.store import changes, deletion, downloads, layout, links, lock, pulls, shared, trash, tree
 from modelctl.store.layout import RepoPaths
 from modelctl.store.links import Links
 from modelctl.store.trash import Aside
@@ -77,27 +77,27 @@ def unused(there: Links, commits: Iterable[str]) -> set[str]:
     return going - _used(there, commits)
 
 
-def finish(hub: Path, aside: Aside, tell: Callable[[int], None]) -> int:
+def finish(hub: Path, aside: Aside, tell: Callable[[int], None], *, users: shared.Users | None = None) -> int:
     """Free what was set aside, and shared payloads that nobody else uses. Returns the bytes that the disk got back.
 
-    Payloads go first: an entry that is still there says which ones are to be looked at.
+    Payloads go first: an entry that is still there says which ones are to be looked at. `users` are those of the
+    payloads, where the caller has looked already.
     """
     freed = 0
     try:
         # A model's folder may be a link to anywhere: what is behind it is nobody's to free.
-        contents = trash.children(aside.path) if trash.is_folder(aside.path) else []
+        contents = deletion.children(aside.path) if deletion.is_folder(aside.path) else []
         payloads = set(shared.payloads(hub, shared.links_in(aside.path / "blobs")).values()) if contents else set()
     except OSError as exc:
         raise changes.translated(exc, doing="look into") from exc
-    users = shared.users(hub) if payloads else None
     for named in payloads:
-        if users is not None:
-            freed += shared.release(hub, named, users) or 0
-            tell(freed)
+        users = users or shared.users(hub)
+        freed += shared.release(hub, named, users) or 0
+        tell(freed)
     # The refs last: as long as they are there, the same command is understood once more.
     for part in (*sorted(contents, key=lambda part: part.name == "refs"), aside.path):
         before = freed
-        result = trash.delete(part, lambda size, before=before: tell(before + size))  # type: ignore[misc]
+        result = deletion.delete(part, lambda size, before=before: tell(before + size))  # type: ignore[misc]
         freed += result.size
         if result.failures:
             first = result.failures[0]

@@ -13,7 +13,7 @@ from typing import Literal
 
 from modelctl.errors import BusyError, ModelctlError, NoRoomError, NotFoundError
 from modelctl.progress import Progress
-from modelctl.store import changes, disk, disposal, downloads, links, lock, moving, obstacles, trash
+from modelctl.store import changes, disk, disposal, downloads, links, lock, moving, obstacles, shared, trash
 from modelctl.store.disposal import Failure
 from modelctl.store.layout import RepoPaths
 from modelctl.store.links import Links
@@ -130,6 +130,7 @@ def execute(plan: MigrationPlan, progress: Progress, *, busy: Mapping[str, str] 
         done += count
         progress.advance(done)
 
+    users = shared.users_if_any(plan.source)
     for move in plan.moves:
         try:
             if busy and move.source.id in busy and not plan.keep:
@@ -137,7 +138,7 @@ def execute(plan: MigrationPlan, progress: Progress, *, busy: Mapping[str, str] 
                     f"`{move.source.id}` is being served by {busy[move.source.id]}",
                     hint="stop it, then run the same command again",
                 )
-            result = _execute(move, tell, keep=plan.keep)
+            result = _execute(move, tell, users, keep=plan.keep)
         except ModelctlError as error:
             failures.append(Failure(move.source.id, error))
             if isinstance(error, NoRoomError):
@@ -209,7 +210,7 @@ def _chosen(there: Links, wanted: Target) -> tuple[set[str], set[str]]:
     return commits, {name for name, commit in there.refs.items() if commit in commits}
 
 
-def _execute(move: Move, tell: moving.Tell, *, keep: bool) -> Moved:
+def _execute(move: Move, tell: moving.Tell, users: shared.Users, *, keep: bool) -> Moved:
     """Bring one model over, under the locks of both sides, and free what the source has let go of."""
     with contextlib.ExitStack() as locks:
         locks.enter_context(lock.held(move.target, "migrate"))
@@ -223,13 +224,13 @@ def _execute(move: Move, tell: moving.Tell, *, keep: bool) -> Moved:
             )
         way: Way = move.way
         if way == "rename":
-            if moving.rename(there, move.target):
+            if moving.rename(there, move.target, users):
                 return Moved(move, way, 0)
             way = "copy"
             _check_room_for(there, move)
         moving.transfer(there, move.target, move.commits, move.refs, tell, may_link=way == "link")
         aside = None if keep else _let_go(move)
-    freed = disposal.finish(move.source.hub, aside, lambda _: None) if aside else 0
+    freed = disposal.finish(move.source.hub, aside, lambda _: None, users=users) if aside else 0
     return Moved(move, way, freed)
 
 

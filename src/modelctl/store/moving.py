@@ -6,7 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelctl.errors import ModelctlError, NoRoomError
-from modelctl.store import changes, copying, detaching, disposal, downloads, layout, links, trash, tree
+from modelctl.store import (
+    changes,
+    copying,
+    deletion,
+    detaching,
+    disposal,
+    downloads,
+    layout,
+    links,
+    shared,
+    trash,
+    tree,
+)
 from modelctl.store.layout import RepoPaths
 from modelctl.store.links import Blob, Entry, Links
 from modelctl.store.tree import TreeFile
@@ -54,14 +66,15 @@ def contents(there: Links, commits: Iterable[str]) -> list[Content]:
     return [*blobs.values(), *plain]
 
 
-def rename(there: Links, target: RepoPaths) -> bool:
+def rename(there: Links, target: RepoPaths, users: shared.Users) -> bool:
     """Give a whole model its new place by one rename, after what it shares with others has become its own.
 
-    `False` where no rename leads there: then the model is where it was, and whole.
+    `users` are those of the source's shared payloads. `False` where no rename leads there: then the model is where it
+    was, and whole.
     """
     source = there.paths
     try:
-        detaching.detach(there)
+        detaching.detach(there, users)
         source.folder.rename(target.folder)
         changes.sync_folder(target.hub)
         changes.sync_folder(source.hub)
@@ -123,7 +136,7 @@ class _Transfer:
             self._bring_beside(commit)
             self._publish(commit, plain)
         self._bring_refs(refs)
-        trash.delete(self.incoming, lambda _: None)
+        deletion.delete(self.incoming)
         changes.tidy(self.target)
 
     def _bring(self, content: Content) -> None:
@@ -167,7 +180,7 @@ class _Transfer:
         is_new = not disposal.exists(snapshot)
         folder = self.incoming / commit if is_new else snapshot
         if is_new:
-            trash.delete(folder, lambda _: None)
+            deletion.delete(folder)
             changes.make_folder(folder)
         listing = tree.read(self.there.paths, commit) or {}
         for entry in self.there.snapshots[commit]:
@@ -257,5 +270,5 @@ def _undo(target: RepoPaths, brought: Sequence[Path], *, is_new: bool) -> None:
         return
     for path in brought:
         path.unlink(missing_ok=True)
-    trash.delete(target.private / "incoming", lambda _: None)
+    deletion.delete(target.private / "incoming")
     changes.tidy(target)

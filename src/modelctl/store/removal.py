@@ -6,7 +6,7 @@ from pathlib import Path
 
 from modelctl.errors import BusyError, ModelctlError, NotFoundError
 from modelctl.progress import Progress
-from modelctl.store import disposal, downloads, links, lock, pulls, shared, trash
+from modelctl.store import deletion, disposal, downloads, links, lock, pulls, shared, trash
 from modelctl.store.disposal import Failure
 from modelctl.store.layout import RepoPaths
 from modelctl.store.links import Links
@@ -113,7 +113,7 @@ def plan(hub: Path, targets: Sequence[Target]) -> RemovalPlan:
             f"not in `{hub}`: {', '.join(unknown)}",
             hint="`modelctl list` shows what is there, `modelctl show` the revisions of a model",
         )
-    return RemovalPlan(hub, _weighed(hub, removals), leftovers, trash.weigh(aside.path for aside in leftovers)[1])
+    return RemovalPlan(hub, _weighed(hub, removals), leftovers, deletion.weigh(aside.path for aside in leftovers)[1])
 
 
 def execute(plan: RemovalPlan, progress: Progress, *, busy: Mapping[str, str] | None = None) -> RemovalResult:
@@ -126,6 +126,7 @@ def execute(plan: RemovalPlan, progress: Progress, *, busy: Mapping[str, str] | 
     failures: list[Failure] = []
     done = 0
     progress.begin("removing", total=plan.frees)
+    users = shared.users_if_any(plan.hub)
     for removal in plan.removals:
         before = done
 
@@ -133,7 +134,7 @@ def execute(plan: RemovalPlan, progress: Progress, *, busy: Mapping[str, str] | 
             progress.advance(before + size)
 
         try:
-            freed = sum(disposal.finish(plan.hub, aside, tell) for aside in _set_aside(removal))
+            freed = sum(disposal.finish(plan.hub, aside, tell, users=users) for aside in _set_aside(removal))
         except ModelctlError as error:
             failures.append(Failure(removal.paths.id, error))
             done += error.details.get("freed", 0)
@@ -236,10 +237,10 @@ def _weighed(hub: Path, removals: Sequence[Removal]) -> tuple[Removal, ...]:
     weighed = []
     for removal in removals:
         files = [removal.paths.folder] if removal.whole else [*removal.blobs, *_other_parts(removal)]
-        size, frees = trash.weigh(files)
+        size, frees = deletion.weigh(files)
         kept = list(removal.kept)
         for named in sorted(set(links_to[removal.paths.folder].values()) - counted):
-            of_payload, freed = trash.weigh([named])
+            of_payload, freed = deletion.weigh([named])
             left = shared.references(hub, named, users) if users is not None else None
             if left is None:
                 kept.append(Kept(of_payload, "nobody can tell who else uses it"))

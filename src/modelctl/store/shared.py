@@ -90,6 +90,11 @@ def users(hub: Path) -> Users:
     return Users({named: frozenset(links) for named, links in found.items()}, complete)
 
 
+def users_if_any(hub: Path) -> Users:
+    """The same, and no look at the models of a hub folder that has no shared store."""
+    return users(hub) if is_store(hub) else Users({}, complete=True)
+
+
 def references(hub: Path, named: Path, known: Users) -> frozenset[Path] | None:
     """The blobs that are links to a payload now; `None` where nobody can tell, so that it must stay."""
     listed: list[str] = []

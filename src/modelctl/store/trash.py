@@ -10,8 +10,6 @@ import errno
 import os
 import re
 import secrets
-import stat
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,14 +33,6 @@ class Aside:
     def paths(self) -> layout.RepoPaths:
         """The entry read as a repository folder, which its form is."""
         return layout.RepoPaths(self.path.parent, self.name, self.path.name)
-
-
-@dataclass(frozen=True, slots=True)
-class Freed:
-    """Bytes that the disk got back, and what could not be deleted, each with its reason."""
-
-    size: int
-    failures: tuple[OSError, ...] = ()
 
 
 def set_aside(hub: Path, folder: Path) -> Aside:
@@ -102,68 +92,6 @@ def empty(hub: Path) -> None:
             place.rmdir()
 
 
-def delete(path: Path, tell: Callable[[int], None]) -> Freed:
-    """Delete whatever lies at a path, links never followed, and count what the disk gives back.
-
-    Counted is what the disk spent on a regular file that went with its last link; `tell` hears the sum so far. What
-    cannot be deleted stays, with what is above it, and all else goes.
-    """
-    size = 0
-    failures: list[OSError] = []
-    waiting = [(path, False)]
-    while waiting:
-        current, is_emptied = waiting.pop()
-        try:
-            status = current.lstat()
-            if stat.S_ISDIR(status.st_mode) and not is_emptied:
-                waiting += [(current, True), *((child, False) for child in children(current))]
-                continue
-            _remove(current, is_folder=is_emptied)
-            if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
-                size += status.st_blocks * 512
-                tell(size)
-        except FileNotFoundError:
-            continue
-        except OSError as exc:
-            # A folder that is not empty has its reason in the list already.
-            if exc.errno not in {errno.ENOTEMPTY, errno.EEXIST} or not failures:
-                failures.append(exc)
-    return Freed(size, tuple(failures))
-
-
-def is_folder(path: Path) -> bool:
-    """Whether a path is a folder itself, and no link to one."""
-    return path.is_dir() and not path.is_symlink()
-
-
-def children(folder: Path) -> list[Path]:
-    """What is in a folder; where its own mode forbids to look, or to delete from it, that is taken back first."""
-    try:
-        return list(folder.iterdir())
-    except PermissionError:
-        folder.chmod(stat.S_IRWXU)
-        return list(folder.iterdir())
-
-
-def weigh(paths: Iterable[Path]) -> tuple[int, int]:
-    """What lies at some paths: bytes of content, and bytes that the disk would give back. Hard links count once."""
-    links: dict[tuple[int, int], tuple[int, os.stat_result]] = {}
-    waiting = list(paths)
-    while waiting:
-        current = waiting.pop()
-        try:
-            status = current.lstat()
-            if stat.S_ISDIR(status.st_mode):
-                waiting += current.iterdir()
-            elif stat.S_ISREG(status.st_mode):
-                key = status.st_dev, status.st_ino
-                links[key] = links[key][0] + 1 if key in links else 1, status
-        except OSError:
-            continue
-    size = sum(status.st_size for _, status in links.values())
-    return size, sum(status.st_blocks * 512 for seen, status in links.values() if seen >= status.st_nlink)
-
-
 def _places(hub: Path) -> tuple[Path, Path]:
     """Where the trash is, and where it is when `.locks` is of another file system: there other tools warn of it."""
     return layout.trash(hub), hub / layout.trash(hub).name
@@ -181,12 +109,3 @@ def _entry_name(name: str) -> str:
     owner = process.this_process("rm")
     short = os.fsdecode(os.fsencode(name)[:_LONGEST_NAME])
     return f"{short}.{owner.pid}-{owner.started}.{secrets.token_hex(4)}"
-
-
-def _remove(path: Path, *, is_folder: bool) -> None:
-    remove = path.rmdir if is_folder else path.unlink
-    try:
-        remove()
-    except PermissionError:
-        path.parent.chmod(stat.S_IRWXU)
-        remove()

@@ -1,0 +1,90 @@
+"""Deleting whatever lies at a path, and counting what the disk gives back for it."""
+
+import errno
+import stat
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """Bytes that the disk got back, and what could not be deleted, each with its reason."""
+
+    size: int
+    failures: tuple[OSError, ...] = ()
+
+
+def delete(path: Path, tell: Callable[[int], None] = lambda _: None) -> Freed:
+    """Delete whatever lies at a path, links never followed, and count what the disk gives back.
+
+    Counted is what the disk spent on a regular file that went with its last link; `tell` hears the sum so far. What
+    cannot be deleted stays, with what is above it, and all else goes.
+    """
+    size = 0
+    failures: list[OSError] = []
+    waiting = [(path, False)]
+    while waiting:
+        current, is_emptied = waiting.pop()
+        try:
+            status = current.lstat()
+            if stat.S_ISDIR(status.st_mode) and not is_emptied:
+                waiting += [(current, True), *((child, False) for child in children(current))]
+                continue
+            _remove(current, is_folder=is_emptied, is_inside=current != path)
+            if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+                size += status.st_blocks * 512
+                tell(size)
+        except FileNotFoundError:
+            continue
+        except OSError as exc:
+            # A folder that is not empty has its reason in the list already.
+            if exc.errno not in {errno.ENOTEMPTY, errno.EEXIST} or not failures:
+                failures.append(exc)
+    return Freed(size, tuple(failures))
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder itself, and no link to one."""
+    return path.is_dir() and not path.is_symlink()
+
+
+def children(folder: Path) -> list[Path]:
+    """What is in a folder; where its own mode forbids to look, or to delete from it, that is taken back first."""
+    try:
+        return list(folder.iterdir())
+    except PermissionError:
+        folder.chmod(stat.S_IRWXU)
+        return list(folder.iterdir())
+
+
+def weigh(paths: Iterable[Path]) -> tuple[int, int]:
+    """What lies at some paths: bytes of content, and bytes that the disk would give back. Hard links count once."""
+    # Each file by its identity: names seen, names it has, bytes of content, bytes on the disk.
+    found: dict[tuple[int, int], tuple[int, int, int, int]] = {}
+    waiting = list(paths)
+    while waiting:
+        current = waiting.pop()
+        try:
+            status = current.lstat()
+            if stat.S_ISDIR(status.st_mode):
+                waiting += current.iterdir()
+            elif stat.S_ISREG(status.st_mode):
+                key = status.st_dev, status.st_ino
+                seen = found[key][0] if key in found else 0
+                found[key] = seen + 1, status.st_nlink, status.st_size, status.st_blocks * 512
+        except OSError:
+            continue
+    size = sum(size for _, _, size, _ in found.values())
+    return size, sum(allocated for seen, names, _, allocated in found.values() if seen >= names)
+
+
+def _remove(path: Path, *, is_folder: bool, is_inside: bool) -> None:
+    remove = path.rmdir if is_folder else path.unlink
+    try:
+        remove()
+    except PermissionError:
+        if not is_inside:
+            raise
+        path.parent.chmod(stat.S_IRWXU)
+        remove()
