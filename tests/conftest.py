@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from modelctl.engine import home as engines
 from tests.command import Command, clean_environment
 from tests.disks import another_disk
 from tests.guard import fence
@@ -16,6 +17,7 @@ from tests.stores import StoreBuilder
 
 _GUARD = Path(__file__).parent / "guard"
 _OWN = (".cache/huggingface", ".cache/modelctl", ".local/state/modelctl", ".config/modelctl")
+_ENGINE = "MODELCTL_TEST_ENGINE_PYTHON"
 _OWN_VARIABLES = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")
 
 
@@ -29,8 +31,12 @@ def pytest_configure(config: pytest.Config) -> None:
     patch = pytest.MonkeyPatch()
     config.add_cleanup(patch.undo)
     config.add_cleanup(lambda: shutil.rmtree(record.parent))
+    # The vLLM of the user who runs the tests, found before the home folder is another one.
+    if not os.environ.get(_ENGINE) and (python := engines.python(engines.default())):  # noqa: TID251
+        patch.setenv(_ENGINE, str(python))
     for name in [name for name in os.environ if name.startswith(("HF_", "HUGGING", "TRANSFORMERS_", "MODELCTL_"))]:  # noqa: TID251
-        patch.delenv(name)
+        if name != _ENGINE:
+            patch.delenv(name)
     patch.setenv(fence.FENCED, os.pathsep.join(folders))
     patch.setenv(fence.RECORD, str(record))
     for name, value in clean_environment(home=record.parent, guard=_GUARD).items():
@@ -97,7 +103,7 @@ def elsewhere(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def make_hub(tmp_path: Path) -> Iterator[Callable[..., Hub]]:
-    """Starts loopback Hubs, stopped after the test: `make_hub(private={...}, gated={...})`."""
+    """Starts loopback Hubs, stopped after the test: `make_hub(lifetime=0)`, `hub.add(..., gated=True)`."""
     with make_hub_in(tmp_path) as make:
         yield make
 

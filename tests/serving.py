@@ -81,8 +81,11 @@ def serving(run: Command, *argv: str | Path, env: Mapping[str, str | None], name
     """Start `modelctl serve ARGV`; whatever is left of it at the end is killed."""
     folder = run.home.parent / name
     folder.mkdir()
+    # A shell script that runs the tests in the background has them, and their children, ignore Ctrl-C.
+    ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)
     with (folder / "stdout").open("w") as out, (folder / "stderr").open("w") as err:
         process = run.start("serve", *argv, env=env, stdout=out, stderr=err)
+    signal.signal(signal.SIGINT, ctrl_c)
     try:
         yield Serving(process, folder, run)
     finally:

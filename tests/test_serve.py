@@ -2,7 +2,9 @@
 
 import json
 import os
+import pty
 import re
+import select
 import signal
 import socket
 import stat
@@ -20,7 +22,7 @@ import pytest
 from modelctl.engine import command, servers
 from tests.command import Command, Finished
 from tests.hub.loopback import Hub
-from tests.serving import Serving, await_true, is_running, serving, session_of
+from tests.serving import PATIENCE, Serving, await_true, is_running, serving, session_of
 from tests.standin.engines import make_engine
 from tests.stores import StoreBuilder, tiny_model
 
@@ -261,6 +263,46 @@ def test_nohup_keeps_a_server_through_a_hangup(run: Command, store: StoreBuilder
             assert server.send(signal.SIGTERM).finish().code == 0
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_terminal_sees_one_live_line(run: Command, store: StoreBuilder, env: dict[str, str], tmp_path: Path) -> None:
+    store.add(TINY)
+    ours, theirs = pty.openpty()
+    out = tmp_path / "stdout"
+    with out.open("w") as file:
+        slow = env | {"STANDIN_LOAD": "0.5", "TERM": "xterm"}
+        process = run.start("serve", TINY, "--port", "0", env=slow, stdout=file, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    while b"Ctrl-C stops it" not in shown:
+        shown += _read(ours)
+    await_true(lambda: "curl " in out.read_text())
+    process.send_signal(signal.SIGTERM)
+    while chunk := _read(ours):
+        shown += chunk
+    os.close(ours)
+    assert process.wait(10) == 0
+    text = shown.decode()
+    assert "\x1b[2K" in text
+    assert "loading the weights (1/2)" in text
+    assert re.search(r"\d s  ready; Ctrl-C stops it\r\n", text)
+    assert text.endswith("stopping (SIGTERM)\r\nstopped; vLLM ended with exit code 0\r\n")
+
+
+def test_a_closed_terminal_ends_it_in_order(
+    run: Command, store: StoreBuilder, env: dict[str, str], tmp_path: Path, record: Record
+) -> None:
+    store.add(TINY)
+    ours, theirs = pty.openpty()
+    out = tmp_path / "stdout"
+    with out.open("w") as file:
+        process = run.start("serve", TINY, "--port", "0", env=env, stdout=file, stderr=theirs)
+    os.close(theirs)
+    await_true(lambda: "curl " in out.read_text())
+    os.close(ours)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(10) == 0
+    assert record.is_gone()
 
 
 def test_json_events(run: Command, store: StoreBuilder, env: dict[str, str], port: int, state_dir: Path) -> None:
@@ -622,6 +664,15 @@ def test_a_wider_host_without_a_key_warns(run: Command, store: StoreBuilder, env
     assert warning in server.stderr
     keyed = env | {"VLLM_API_KEY": "key"}
     assert warning not in run("serve", TINY, "--host", "0.0.0.0", "--dry-run", env=keyed).stderr  # noqa: S104
+
+
+def _read(descriptor: int) -> bytes:
+    """What a terminal shows next; nothing when nobody writes to it any more."""
+    assert select.select([descriptor], [], [], PATIENCE)[0]
+    try:
+        return os.read(descriptor, 4096)
+    except OSError:
+        return b""
 
 
 def _in_flight(url: str) -> bool:

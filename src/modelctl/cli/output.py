@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from modelctl.errors import DeclinedError, ModelctlError, UsageError
@@ -40,9 +41,13 @@ class Output:
         sys.stdout.flush()
 
     def say(self, text: str) -> None:
-        """Say one line to the person who watches."""
-        sys.stderr.write(f"{_encodable(text, sys.stderr)}\n")
-        sys.stderr.flush()
+        """Say one line to the person who watches, if there still is one: a terminal may have been closed."""
+        try:
+            sys.stderr.write(f"{_encodable(text, sys.stderr)}\n")
+            sys.stderr.flush()
+        except OSError:
+            # What is still in its buffer would fail again at the end, and spoil the exit code.
+            sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
 
     def table(self, columns: Sequence["Column"], rows: Iterable[Sequence[str]]) -> None:
         """Print a borderless table under uppercase headers."""

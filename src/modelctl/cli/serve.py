@@ -42,8 +42,8 @@ def serve(
     name: Annotated[
         str | None, typer.Argument(metavar="[REPO[@REV]]", help="A model here (default: the project's own).")
     ] = None,
-    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="0 takes a free one.")] = 8000,
-    host: Annotated[str, typer.Option("--host", help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", "-p", metavar="PORT", min=0, max=65535, help="0: a free one.")] = 8000,
+    host: Annotated[str, typer.Option("--host", metavar="HOST", help="The address to listen at.")] = "127.0.0.1",
     served_model_name: Annotated[
         list[str] | None,
         typer.Option("--served-model-name", metavar="NAME", help="Its name in requests (default: its id); repeatable."),

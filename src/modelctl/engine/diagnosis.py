@@ -267,7 +267,7 @@ def _errors(lines: Sequence[str]) -> list[str]:
         sentence = _sentence(found, lines[at + 1 : at + 2])
         if any(shadow in sentence for shadow in _SHADOWS):
             shadows.append(sentence)
-        elif logged and prefix:
+        elif logged and prefix and prefix["process"] != "APIServer":
             engine.append(sentence)
         else:
             server.append(sentence)

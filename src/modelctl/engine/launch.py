@@ -13,6 +13,7 @@ from typing import Protocol, Self
 
 from modelctl.engine import diagnosis, group, probing
 from modelctl.engine.diagnosis import Stage
+from modelctl.store import changes
 
 # A server that still loads drops the request to stop, and has nothing to finish.
 _PATIENCE_LOADING = 5.0
@@ -78,7 +79,7 @@ class StopRequests:
     _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
-        self.first: signal.Signals | None = None
+        self._first: signal.Signals | None = None
         self.is_impatient = False
 
     def __enter__(self) -> Self:
@@ -104,6 +105,10 @@ class StopRequests:
         os.close(self._reader)
         os.close(self._writer)
 
+    def asked(self) -> signal.Signals | None:
+        """The first request that came, if one did."""
+        return self._first
+
     def wait(self, seconds: float | None) -> None:
         """Sleep until a signal comes or a child ends, at most `seconds`."""
         if select.select([self._reader], [], [], seconds)[0]:
@@ -111,8 +116,8 @@ class StopRequests:
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         # Ctrl-C after any request to stop: the user does not want to wait for requests in flight.
-        self.is_impatient = self.is_impatient or (self.first is not None and number == signal.SIGINT)
-        self.first = self.first or signal.Signals(number)
+        self.is_impatient = self.is_impatient or (self._first is not None and number == signal.SIGINT)
+        self._first = self._first or signal.Signals(number)
 
 
 class LogReader:
@@ -142,13 +147,15 @@ def run(start: Start, *, requests: StopRequests, watcher: Watcher, timeout: floa
     """
     begun = time.monotonic()
     was_ready = timed_out = False
+    if (asked := requests.asked()) is not None:
+        return Ending(asked=asked, engine_exit=None, was_ready=False, timed_out=False, seconds=0.0)
     child = _spawn(start)
     try:
         watcher.started(child.pid)
         was_ready, timed_out = _load(start, child, requests=requests, watcher=watcher, timeout=timeout)
-        while was_ready and requests.first is None and child.poll() is None:
+        while was_ready and requests.asked() is None and child.poll() is None:
             requests.wait(None)
-        asked = requests.first
+        asked = requests.asked()
         if child.poll() is None:
             _ask_to_end(start, child, requests=requests, watcher=watcher, was_ready=was_ready)
     finally:
@@ -166,16 +173,19 @@ def run(start: Start, *, requests: StopRequests, watcher: Watcher, timeout: floa
 
 
 def _spawn(start: Start) -> subprocess.Popen[bytes]:
-    with start.log.open("ab") as log:
-        return subprocess.Popen(
-            start.argv,
-            env=dict(start.environ),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            # A session of its own: Ctrl-C and a closed terminal reach us alone, and all its processes can be found.
-            start_new_session=True,
-        )
+    try:
+        with start.log.open("ab") as log:
+            return subprocess.Popen(
+                start.argv,
+                env=dict(start.environ),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # A session of its own: Ctrl-C and a closed terminal reach us alone, and all of it can be found.
+                start_new_session=True,
+            )
+    except OSError as exc:
+        raise changes.translated(exc, doing="start") from exc
 
 
 def _load(
@@ -187,7 +197,7 @@ def _load(
     stage = diagnosis.STARTING
     tasks: tuple[str, ...] = ()
     watcher.loading(stage, elapsed=0.0)
-    while child.poll() is None and requests.first is None:
+    while child.poll() is None and requests.asked() is None:
         for line in log.lines():
             tasks = diagnosis.tasks(line) or tasks
             reached = diagnosis.stage(line)
@@ -212,7 +222,7 @@ def _ask_to_end(
     if was_ready:
         is_idle = probing.requests_in_flight(start.url) == 0
         patience = _PATIENCE_IDLE if is_idle else start.drain + _PATIENCE_BEYOND_DRAIN
-    watcher.stopping(requests.first, patience=patience)
+    watcher.stopping(requests.asked(), patience=patience)
     child.send_signal(signal.SIGTERM)
     deadline = time.monotonic() + patience
     while child.poll() is None and not requests.is_impatient and (left := deadline - time.monotonic()) > 0:

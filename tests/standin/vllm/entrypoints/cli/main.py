@@ -120,6 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
     record(arguments, pids)
     say("Starting to load model x...", process="EngineCore")
     sys.stdout.write("Loading safetensors checkpoint shards:  50% Completed | 1/2 [00:00<00:00, 39.10it/s]\r")
+    sys.stdout.flush()
     if text := switch("SAY"):
         say(text, prefix=False)
     time.sleep(float(switch("LOAD", "0.05")))

@@ -1,0 +1,279 @@
+"""vLLM's command line and environment, without starting anything."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelctl.engine import command, example, machine, memory
+from modelctl.engine.command import Settings
+from modelctl.errors import UsageError
+from modelctl.ref import ModelRef
+
+PYTHON, SNAPSHOT = Path("/venv/bin/python"), Path("/hub/models--acme--tiny/snapshots/abc")
+PLAIN = Settings(served_names=("acme/tiny",))
+START = (str(PYTHON), str(command.LAUNCHER), "serve", str(SNAPSHOT), "--served-model-name", "acme/tiny")
+GIB = 2**30
+
+
+def test_the_plain_command_line() -> None:
+    assert command.serve(PYTHON, SNAPSHOT, PLAIN) == (
+        *START,
+        *("--host", "127.0.0.1", "--port", "8000", "--shutdown-timeout", "30"),
+    )
+
+
+def test_every_setting_and_what_follows_the_dashes() -> None:
+    settings = Settings(
+        host="::",
+        port=1,
+        served_names=("a", "b"),
+        max_model_len="8k",
+        gpu_memory_utilization=0.5,
+        tensor_parallel_size=2,
+        extra=("--shutdown_timeout=5", "--dtype", "auto"),
+    )
+    assert command.serve(PYTHON, SNAPSHOT, settings, kv_cache_bytes=7)[5:] == (
+        *("a", "b", "--host", "::", "--port", "1", "--max-model-len", "8k", "--gpu-memory-utilization", "0.5"),
+        *("--tensor-parallel-size", "2", "--kv-cache-memory-bytes", "7", "--shutdown_timeout=5", "--dtype", "auto"),
+    )
+    assert settings.drain == 5.0
+    assert PLAIN.drain == 30.0
+
+
+@pytest.mark.parametrize(
+    ("version", "known"),
+    [("0.17.1", False), ("0.18.0", True), ("0.33.0+cpu", True), ("1.0", True), ("unknown", True), ("0.9.2", False)],
+)
+def test_an_old_vllm_gets_no_flag_that_it_does_not_know(version: str, *, known: bool) -> None:
+    assert ("--shutdown-timeout" in command.serve(PYTHON, SNAPSHOT, PLAIN, version=version)) is known
+
+
+@pytest.mark.parametrize(
+    ("words", "flag", "value"),
+    [
+        (["--port", "1"], "--port", "1"),
+        (["--port=1"], "--port", "1"),
+        (["--por", "1"], "--port", "1"),
+        (["--served_model_name", "x"], "--served-model-name", "x"),
+        (["--port", "1", "--port", "2"], "--port", "2"),
+        (["-tp", "2"], "--tensor-parallel-size", "2"),
+        (["--enforce-eager", "--dtype", "auto"], "--enforce-eager", ""),
+        (["--enforce-eager"], "--enforce-eager", ""),
+        (["--portion", "1"], "--port", None),
+        (["--model-impl", "auto"], "--model", None),
+        (["port"], "--port", None),
+        ([], "--port", None),
+    ],
+)
+def test_finds_a_flag_as_vllms_parser_does(words: list[str], flag: str, value: str | None) -> None:
+    assert command.given(words, flag) == value
+
+
+@pytest.mark.parametrize("flag", ["--model", "--host", "--port", "--served-model-name", "--uds", "--api-key"])
+def test_refuses_after_the_dashes_what_it_has_to_know_itself(flag: str) -> None:
+    with pytest.raises(UsageError, match=f"`{flag}` cannot stand after `--`"):
+        command.check(Settings(extra=(flag, "x")))
+
+
+def test_refuses_a_flag_that_is_given_twice() -> None:
+    with pytest.raises(UsageError, match="`--max-model-len` is given twice"):
+        command.check(Settings(max_model_len="8k", extra=("--max-model-len", "4k")))
+    command.check(Settings(max_model_len="8k", extra=("--dtype", "auto")))
+
+
+@pytest.mark.parametrize(
+    ("typed", "names"),
+    [
+        ("acme/tiny", ("acme/tiny",)),
+        ("tiny", ("acme/tiny", "tiny")),
+        ("acme/tiny@v1", ("acme/tiny", "acme/tiny@v1")),
+        ("hf://acme/tiny", ("acme/tiny",)),
+    ],
+)
+def test_the_model_answers_to_its_id_and_to_what_was_typed(typed: str, names: tuple[str, ...]) -> None:
+    ref = ModelRef("acme/tiny")
+    assert command.served_names(ref.id, command.typed_name(ref, typed)) == names
+
+
+def test_wanted_names_are_the_only_ones() -> None:
+    assert command.served_names("acme/tiny", "tiny", ["chat", "chat"]) == ("chat",)
+
+
+def test_the_environment() -> None:
+    inherited = {"HOME": "/home/me", "VLLM_CPU_KVCACHE_SPACE": ""}
+    assert command.environment(inherited) == {"HOME": "/home/me", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    wanted = {"VLLM_NO_USAGE_STATS": "0"}
+    assert command.environment(wanted) == wanted
+    assert command.environment({"VLLM_CPU_KVCACHE_SPACE": "2", "DO_NOT_TRACK": "0"})["VLLM_CPU_KVCACHE_SPACE"] == "2"
+    assert command.private(Path("/t/x"), supervisor=7, inherited={}) == {
+        "TMPDIR": "/t/x",
+        "VLLM_RPC_BASE_PATH": "/t/x",
+        "MODELCTL_DIE_WITH_PARENT": "1",
+        "MODELCTL_SUPERVISOR": "7",
+    }
+    assert (
+        command.private(Path("/t/x"), supervisor=7, inherited={"VLLM_RPC_BASE_PATH": "/s"})["VLLM_RPC_BASE_PATH"]
+        == "/s"
+    )
+
+
+def test_the_difference_holds_no_inherited_secret() -> None:
+    new, gone = command.difference({"A": "1", "KEY": "secret", "B": "2"}, {"KEY": "secret", "B": "1", "HF_TOKEN": "t"})
+    assert (new, gone) == ({"A": "1", "B": "2"}, ("HF_TOKEN",))
+
+
+def test_secret_values_are_hidden() -> None:
+    words = ["--dtype", "auto", "--hf-token", "s1", "--hf_token=s2", "--api-key=s3"]
+    assert command.shown(words) == ("--dtype", "auto", "--hf-token", "***", "--hf_token=***", "--api-key=***")
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:80"),
+        ("0.0.0.0", "http://127.0.0.1:80"),  # noqa: S104 - a name, no bind
+        ("::", "http://[::1]:80"),
+        ("fd00::1", "http://[fd00::1]:80"),
+        ("gpu.example", "http://gpu.example:80"),
+    ],
+)
+def test_where_this_machine_reaches_the_server(host: str, url: str) -> None:
+    assert command.base_url(host, 80) == url
+    assert command.base_url(host, 80, is_tls=True) == url.replace("http:", "https:")
+
+
+def test_a_certificate_makes_it_https() -> None:
+    assert Settings(extra=("--ssl-certfile", "x.pem", "--ssl-keyfile", "x.key")).is_tls
+    assert not PLAIN.is_tls
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False)],  # noqa: S104
+)
+def test_whom_the_host_lets_in(host: str, *, loopback: bool) -> None:
+    assert command.is_loopback(host) is loopback
+
+
+@pytest.mark.parametrize(
+    ("changed", "environ", "sized"),
+    [
+        ({}, {}, False),
+        ({"extra": ("--kv-cache-memory-bytes", "1")}, {}, True),
+        ({"extra": ("--gpu-memory-utilization=0.5",)}, {}, True),
+        ({"gpu_memory_utilization": 0.5}, {}, True),
+        ({}, {"VLLM_CPU_KVCACHE_SPACE": "4"}, True),
+        ({}, {"VLLM_CPU_KVCACHE_SPACE": ""}, False),
+    ],
+)
+def test_leaves_the_kv_cache_to_a_user_who_sized_it(
+    changed: dict[str, Any], environ: dict[str, str], *, sized: bool
+) -> None:
+    assert command.sizes_kv_cache(dataclasses.replace(PLAIN, **changed), environ) is sized
+
+
+class TestKvCacheOnCpu:
+    # Of the dimensions that a real vLLM was asked about: 8192 bytes a token, 4608 bytes a token.
+    LLAMA: Mapping[str, object] = {
+        "num_hidden_layers": 2,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "hidden_size": 4096,
+    }
+    LATENT: Mapping[str, object] = {"num_hidden_layers": 4, "kv_lora_rank": 512, "qk_rope_head_dim": 64}
+
+    def test_bytes_a_token(self) -> None:
+        assert memory.bytes_per_token(self.LLAMA) == 8192
+        assert memory.bytes_per_token(self.LATENT) == 4608
+        assert memory.bytes_per_token({"text_config": self.LLAMA}) == 8192
+        assert memory.bytes_per_token({**self.LLAMA, "head_dim": 64}) == 4096
+        assert memory.bytes_per_token({"num_hidden_layers": "two"}) is None
+        assert memory.bytes_per_token({}) is None
+
+    def test_a_quarter_of_what_is_available_between_64_mib_and_4_gib(self) -> None:
+        sizes = [memory.kv_cache_on_cpu({}, context=None, available=n * GIB) for n in (0, 8, 64)]
+        assert sizes == [GIB // 16, 2 * GIB, 4 * GIB]
+
+    def test_room_for_one_request_of_full_length(self) -> None:
+        # One block beyond, which vLLM gives to nobody.
+        expected = (131072 + 128) * 8192
+        assert memory.kv_cache_on_cpu(self.LLAMA, context=131072, available=0) == expected
+
+    @pytest.mark.parametrize(
+        ("text", "tokens"), [("8192", 8192), ("8k", 8000), ("8K", 8192), ("1.5k", 1500), ("auto", None), ("-1", None)]
+    )
+    def test_the_context_asked_for(self, text: str, tokens: int | None) -> None:
+        assert memory.context_length(text) == tokens
+
+
+def test_available_memory_is_the_least_of_kernel_and_control_group(tmp_path: Path) -> None:
+    assert machine.available_memory(tmp_path) > GIB // 16
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "meminfo").write_text("MemTotal: 8 kB\nMemAvailable:    4096 kB\n")
+    assert machine.available_memory(tmp_path) == 4096 * 1024
+    group = tmp_path / "sys" / "fs" / "cgroup"
+    group.mkdir(parents=True)
+    (group / "memory.current").write_text("1000\n")
+    (group / "memory.max").write_text("max\n")
+    assert machine.available_memory(tmp_path) == 4096 * 1024
+    (group / "memory.max").write_text("5000\n")
+    assert machine.available_memory(tmp_path) == 4000
+
+
+def test_the_kernels_count_of_killed_processes(tmp_path: Path) -> None:
+    assert machine.killed_for_memory(tmp_path) is None
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "vmstat").write_text("nr_free_pages 1\noom_kill 3\n")
+    assert machine.killed_for_memory(tmp_path) == 3
+
+
+@pytest.mark.parametrize(
+    ("tasks", "chats", "path"),
+    [
+        (["generate"], True, "/v1/chat/completions"),
+        (["generate"], False, "/v1/completions"),
+        (["token_embed", "embed"], False, "/v1/embeddings"),
+        (["classify"], False, "/classify"),
+        (["rerank"], False, "/score"),
+        (["reward"], False, "/pooling"),
+    ],
+)
+def test_the_request_to_try(tasks: list[str], path: str, *, chats: bool) -> None:
+    line = example.curl("http://127.0.0.1:1", "it's", tasks, chats=chats, with_key=True)
+    assert line.startswith(f'curl -s http://127.0.0.1:1{path} -H "Authorization: Bearer $VLLM_API_KEY" -H ')
+
+
+def test_an_unknown_task_gets_the_list_of_models() -> None:
+    assert (
+        example.curl("http://h:1", "x", ["transcription"], chats=False, with_key=False)
+        == "curl -s http://h:1/v1/models"
+    )
+
+
+class TestLauncher:
+    """The script itself, run as vLLM's interpreter runs it."""
+
+    def _run(self, code: str, *options: str, env: dict[str, str] | None = None) -> str:
+        script = f"import runpy, sys; runpy.run_path({str(command.LAUNCHER)!r}, run_name='__mp_main__'); {code}"
+        done = subprocess.run(
+            [sys.executable, *options, "-c", script], env=env or {}, capture_output=True, encoding="utf-8", check=False
+        )
+        return done.stdout.strip() or str(done.returncode)
+
+    def test_loads_the_standard_library_alone(self) -> None:
+        code = "import json; print(json.dumps(list(sys.modules)))"
+        loaded = {name.split(".")[0] for name in json.loads(self._run(code, "-S"))}
+        assert loaded - sys.stdlib_module_names == {"__main__"}
+
+    def test_does_not_outlive_a_supervisor_that_is_gone(self) -> None:
+        gone = subprocess.Popen([sys.executable, "-S", "-c", ""])
+        gone.wait()
+        alone = {"MODELCTL_DIE_WITH_PARENT": "1", "MODELCTL_SUPERVISOR": str(gone.pid)}
+        assert self._run("print('alive')", env=alone) == "1"
+        assert self._run("print('alive')", env={"MODELCTL_SUPERVISOR": str(gone.pid)}) == "alive"

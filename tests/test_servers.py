@@ -1,0 +1,215 @@
+"""The records of running servers, the ports they keep, and the processes they consist of."""
+
+import dataclasses
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from modelctl import process
+from modelctl.engine import group, ports, servers
+from modelctl.engine.servers import ServerRecord
+from modelctl.errors import BusyError
+from tests.serving import is_running
+
+# A process that leads a session, with a child in a group of its own; both ignore SIGTERM.
+FAMILY = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(300)"], process_group=0)
+print(child.pid, flush=True)
+time.sleep(300)
+"""
+TRACKED = """
+import multiprocessing, time
+lock = multiprocessing.get_context("spawn").Semaphore()
+print(lock._semlock.name, flush=True)
+time.sleep(300)
+"""
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> ServerRecord:
+    """The record of a server for which this very process is responsible."""
+    return ServerRecord(
+        id="0a1b2c3d",
+        model="acme/tiny",
+        revision="0" * 40,
+        path=tmp_path / "snapshot",
+        url="http://127.0.0.1:8000",
+        pid=os.getpid(),
+        started=process.start_time(os.getpid()) or 0,
+        engine_pid=1,
+        state="starting",
+        stage="importing vLLM",
+        since=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        requests=None,
+        log=tmp_path / "x.log",
+        run_folder=tmp_path / "modelctl-0a1b2c3d",
+    )
+
+
+@pytest.fixture
+def dead(record: ServerRecord) -> ServerRecord:
+    """The record of one that ended, whose pid another process has."""
+    return dataclasses.replace(record, id="00000000", started=record.started - 1)
+
+
+def test_a_record_comes_back_as_it_was_written(record: ServerRecord, state_dir: Path) -> None:
+    assert servers.running(state_dir) == ()
+    servers.write(record, state_dir=state_dir)
+    assert servers.running(state_dir) == (record,)
+    ready = servers.changed(record, state="ready", stage="ready")
+    servers.write(ready, state_dir=state_dir)
+    assert servers.running(state_dir) == (ready,)
+    servers.remove(ready, state_dir=state_dir)
+    assert servers.running(state_dir) == ()
+
+
+def test_a_reader_leaves_the_dead_alone_and_a_sweep_does_not(
+    record: ServerRecord, dead: ServerRecord, state_dir: Path
+) -> None:
+    dead = dataclasses.replace(dead, run_folder=dead.run_folder.with_name("modelctl-00000000"))
+    dead.run_folder.mkdir()
+    (dead.run_folder / "socket").touch()
+    for one in (record, dead):
+        servers.write(one, state_dir=state_dir)
+    assert servers.running(state_dir) == (record,)
+    assert dead.run_folder.exists()
+    servers.sweep(state_dir)
+    assert not dead.run_folder.exists()
+    assert [path.stem for path in (state_dir / "servers").iterdir()] == [record.id]
+
+
+def test_a_sweep_removes_no_folder_that_is_not_a_servers(dead: ServerRecord, state_dir: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    servers.write(dataclasses.replace(dead, run_folder=precious), state_dir=state_dir)
+    servers.sweep(state_dir)
+    assert precious.exists()
+
+
+def test_keeps_the_newest_logs(record: ServerRecord, state_dir: Path) -> None:
+    logs = [servers.log_file("acme/tiny", f"{at:08}", state_dir=state_dir) for at in range(53)]
+    for at, log in enumerate(logs):
+        os.utime(log, (at, at))
+    servers.write(dataclasses.replace(record, log=logs[0]), state_dir=state_dir)
+    servers.sweep(state_dir)
+    assert [log for log in logs if not log.exists()] == logs[1:3]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"id": "x"}', b"\xff"])
+def test_a_torn_record_is_none(content: bytes, record: ServerRecord, state_dir: Path) -> None:
+    servers.write(record, state_dir=state_dir)
+    (state_dir / "servers" / "torn.json").write_bytes(content)
+    assert servers.running(state_dir) == (record,)
+
+
+def test_a_record_says_what_it_is(record: ServerRecord, state_dir: Path) -> None:
+    servers.write(record, state_dir=state_dir)
+    (path,) = (state_dir / "servers").iterdir()
+    value = json.loads(path.read_bytes())
+    assert value["schema"] == 1
+    assert (value["model"], value["since"]) == ("acme/tiny", "2026-01-02T03:04:05+00:00")
+    assert servers.busy([record]) == {
+        "acme/tiny": f"`modelctl serve acme/tiny` (pid {os.getpid()}, http://127.0.0.1:8000)"
+    }
+
+
+def test_a_run_folder_has_a_short_path(tmp_path: Path) -> None:
+    short = servers.run_folder("12345678", temporary=Path("/tmp"))  # noqa: S108
+    short.rmdir()
+    far = servers.run_folder("12345678", temporary=tmp_path / ("x" * 60))
+    far.rmdir()
+    assert short == far == Path("/tmp/modelctl-12345678")  # noqa: S108
+
+
+class TestPorts:
+    def test_a_port_is_for_one_at_a_time(self, state_dir: Path) -> None:
+        with (
+            ports.held(8000, "serve acme/tiny", state_dir=state_dir),
+            pytest.raises(BusyError) as refused,
+            ports.held(8000, "serve acme/other", state_dir=state_dir),
+        ):
+            pass
+        assert refused.value.message == f"port 8000 is taken by `modelctl serve acme/tiny` (pid {os.getpid()})"
+        with ports.held(8000, "serve acme/other", state_dir=state_dir):
+            pass
+
+    def test_names_who_listens(self) -> None:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            port = listener.getsockname()[1]
+            with pytest.raises(BusyError) as refused:
+                ports.check("127.0.0.1", port)
+        assert refused.value.message.endswith(f"(pid {os.getpid()})")
+        ports.check("127.0.0.1", port)
+
+    def test_a_free_one_is_free(self) -> None:
+        ports.check("127.0.0.1", ports.choose("127.0.0.1"))
+        ports.check("::1", ports.choose("::1"))
+
+
+class TestGroup:
+    @pytest.fixture
+    def leader(self) -> Iterator[subprocess.Popen[str]]:
+        started = subprocess.Popen(
+            [sys.executable, "-S", "-c", FAMILY], stdout=subprocess.PIPE, encoding="utf-8", start_new_session=True
+        )
+        yield started
+        started.kill()
+        started.wait()
+        if started.stdout:
+            started.stdout.close()
+
+    def test_ends_all_of_a_session(self, leader: subprocess.Popen[str]) -> None:
+        assert leader.stdout is not None
+        child = int(leader.stdout.readline())
+        assert group.members(leader.pid) == tuple(sorted((leader.pid, child)))
+        assert group.end(leader.pid) == ()
+        assert leader.wait(5) == -signal.SIGKILL
+        assert not is_running(child)
+
+    def test_finds_a_child_whose_leader_is_gone(self, leader: subprocess.Popen[str]) -> None:
+        assert leader.stdout is not None
+        child = int(leader.stdout.readline())
+        leader.kill()
+        leader.wait()
+        assert group.members(leader.pid) == (child,)
+        assert group.end(leader.pid) == ()
+        assert not is_running(child)
+
+    def test_lets_the_resource_tracker_tidy_up(self) -> None:
+        leader = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", TRACKED],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        with leader:
+            assert leader.stdout is not None
+            name = leader.stdout.readline().decode().strip().removeprefix("/")
+            semaphore = Path("/dev/shm") / f"sem.{name}"  # noqa: S108 - looked at only
+            assert semaphore.exists()
+            assert len(group.members(leader.pid)) == 2
+            assert group.end(leader.pid) == ()
+        assert not semaphore.exists()
+
+    def test_nobody_is_nobody(self) -> None:
+        gone = subprocess.Popen([sys.executable, "-S", "-c", ""], start_new_session=True)
+        gone.wait()
+        assert group.members(gone.pid) == ()
+        assert group.end(gone.pid) == ()
