@@ -132,7 +132,7 @@ class LogReader:
         """The whole lines that came since the last call."""
         with self._path.open("rb") as log:
             log.seek(self._at)
-            new = log.read(2**20)
+            new = log.read()
         self._at += len(new)
         text = self._rest + new.decode("utf-8", "replace")
         *whole, self._rest = text.replace("\r", "\n").split("\n")
@@ -198,6 +198,8 @@ def _load(
     tasks: tuple[str, ...] = ()
     watcher.loading(stage, elapsed=0.0)
     while child.poll() is None and requests.asked() is None:
+        # Asked before the log is read: what the server said until it was ready is then all there.
+        is_healthy = probing.is_healthy(start.url)
         for line in log.lines():
             tasks = diagnosis.tasks(line) or tasks
             reached = diagnosis.stage(line)
@@ -205,7 +207,7 @@ def _load(
                 stage = reached
                 watcher.loading(stage, elapsed=time.monotonic() - begun)
         # Another process may answer at this port: ready is only who answers and lives.
-        if probing.is_healthy(start.url) and child.poll() is None:
+        if is_healthy and child.poll() is None:
             watcher.ready(tasks, elapsed=time.monotonic() - begun)
             return True, False
         if timeout is not None and time.monotonic() - begun >= timeout:
