@@ -168,6 +168,16 @@ def test_hands_vllm_the_snapshot_and_the_stores_environment(
     assert "hf_secret" not in server.stdout + server.stderr
 
 
+def test_other_commands_know_that_it_runs(run: Command, ready: Serving) -> None:
+    (server,) = run("status", "--json").json["servers"]
+    assert (server["id"], server["url"], server["state"]) == (TINY, ready.url, "ready")
+    refused = run("rm", TINY, "--yes")
+    assert refused.code == 8
+    assert f"`modelctl serve {TINY}` (pid {ready.process.pid}, {ready.url})" in refused.stderr
+    assert ready.send(signal.SIGTERM).finish().code == 0
+    assert run("status", "--json").json["servers"] == []
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 0), (signal.SIGINT, 130)])
 def test_the_exit_code_tells_who_asked(ready: Serving, number: signal.Signals, code: int) -> None:
     assert ready.send(number).finish(seconds=3).code == code

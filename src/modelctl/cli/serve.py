@@ -1,9 +1,8 @@
 """`modelctl serve`: a model of this project behind vLLM's API, in the foreground."""
 
 import shlex
-import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,12 +10,12 @@ from modelctl import project as projects
 from modelctl import ref as refs
 from modelctl.cli import options
 from modelctl.cli import output as show
-from modelctl.errors import ModelctlError, NoRoomError, NotFoundError, NotWholeError
+from modelctl.errors import ModelctlError, NotFoundError, NotWholeError
 
 if TYPE_CHECKING:
     from modelctl.engine.command import Settings
     from modelctl.engine.discovery import Engine
-    from modelctl.engine.service import Result, ServePlan
+    from modelctl.engine.service import ServePlan
     from modelctl.project import Project
     from modelctl.store.choice import Choice
     from modelctl.store.model import Facts
@@ -32,9 +31,6 @@ Examples:
 
 Exit codes: 0 stopped by SIGTERM or SIGHUP, 130 by Ctrl-C, 5 out of memory, 1 any other failure of vLLM.
 """
-_INTERRUPTED = 130
-# What is the machine's fault and not that of the command or the model.
-_NO_ROOM = {"memory", "device"}
 
 
 def serve(
@@ -153,7 +149,7 @@ def _plan(
 
 
 def _run(out: show.Output, choice: "Choice", planned: "ServePlan", *, timeout: float | None) -> None:
-    from modelctl.cli import loading
+    from modelctl.cli import ending, loading
     from modelctl.engine import service
 
     _say_plan(out, choice, planned)
@@ -166,7 +162,7 @@ def _run(out: show.Output, choice: "Choice", planned: "ServePlan", *, timeout: f
 
     with loading.watcher(out, model=planned.served.id, ready=lambda tasks: _access(planned, tasks)) as watcher:
         result = service.execute(planned, watcher, timeout=timeout, announce=announce)
-    _finish(out, planned, result, timeout=timeout)
+    ending.finish(out, planned, result, timeout=timeout)
 
 
 def _say_plan(out: show.Output, choice: "Choice", planned: "ServePlan") -> None:
@@ -202,70 +198,6 @@ def _access(planned: "ServePlan", tasks: tuple[str, ...]) -> dict[str, Any]:
         "url": planned.url,
         "base_url": f"{planned.url}/v1",
         "curl": example.curl(planned.url, name, known, chats=planned.chats, with_key=planned.with_key),
-    }
-
-
-def _finish(out: show.Output, planned: "ServePlan", result: "Result", *, timeout: float | None) -> None:
-    """Turn an ending into an exit code: only one that was asked for is a success."""
-    ending = result.ending
-    if ending.survivors:
-        pids = " ".join(str(pid) for pid in ending.survivors)
-        raise ModelctlError(
-            f"processes of vLLM could not be ended: {pids}", hint=f"`kill -9 {pids}`", **_details(result)
-        )
-    if ending.asked is None:
-        _fail(out, planned, result, timeout=timeout)
-    code = _INTERRUPTED if ending.asked == signal.SIGINT else 0
-    if out.json:
-        out.event(
-            "done",
-            id=planned.served.id,
-            url=planned.url,
-            asked=ending.asked.name,
-            exit=code,
-            engine_exit=ending.engine_exit,
-            seconds=round(ending.seconds, 1),
-            log=result.log,
-        )
-    else:
-        out.say(f"stopped; vLLM {_exit_words(ending.engine_exit)}")
-    if code:
-        raise typer.Exit(code)
-
-
-def _fail(out: show.Output, planned: "ServePlan", result: "Result", *, timeout: float | None) -> NoReturn:
-    ending, cause, model = result.ending, result.cause, planned.served.id
-    if ending.timed_out:
-        raise ModelctlError(
-            f"`{model}` is not ready after {timeout:g} s",
-            hint=f"give it longer with `--timeout`; the log is `{result.log}`",
-            **_details(result),
-        )
-    is_known = cause is not None and cause.kind != "unknown"
-    if not is_known and not out.json:
-        out.say("the last lines of the log:")
-        for line in result.tail:
-            out.say(f"  {line[:300]}")
-    did = "vLLM ended while it served" if ending.was_ready else "vLLM cannot serve"
-    why = cause.message if cause else "it does not say why"
-    message = f"{did} `{model}`: {why} (vLLM {_exit_words(ending.engine_exit)})"
-    remedy = f"{cause.remedy}; the" if cause and cause.remedy else "the"
-    kind = NoRoomError if cause and cause.kind in _NO_ROOM else ModelctlError
-    raise kind(message, hint=f"{remedy} whole log is `{result.log}`", **_details(result))
-
-
-def _exit_words(code: int | None) -> str:
-    if code is None:
-        return "was not started yet"
-    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-
-
-def _details(result: "Result") -> dict[str, Any]:
-    return {
-        "engine_exit": result.ending.engine_exit,
-        "cause": result.cause.kind if result.cause else None,
-        "log": result.log,
-        "tail": list(result.tail),
     }
 
 
