@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from modelctl import project as projects
 from modelctl.engine import recipe, servers
 from modelctl.share.samples import MADE_ID, REAL_ID, REAL_PACKAGE
 from tests.command import NOWHERE, Command
@@ -391,3 +392,12 @@ def make_environment_without(folder: Path, names: set[str]) -> Path:
         if entry.name.partition("-")[0] not in names and not (site / entry.name).exists():
             (site / entry.name).symlink_to(entry)
     return folder / "bin" / "python"
+
+
+@pytest.mark.parametrize(
+    ("given", "direct"),
+    [({}, "127.0.0.1"), ({"NO_PROXY": "a,b"}, "a,b,127.0.0.1"), ({"no_proxy": "*", "NO_PROXY": "a"}, "*")],
+)
+def test_the_demos_hub_is_never_asked_through_a_proxy(given: dict[str, str], direct: str, tmp_path: Path) -> None:
+    environ = projects.secluded_environment(given, endpoint=NOWHERE, cache=tmp_path)
+    assert environ == {"HF_ENDPOINT": NOWHERE, "HF_HOME": str(tmp_path), "no_proxy": direct, "NO_PROXY": direct}
