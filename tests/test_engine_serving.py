@@ -4,8 +4,10 @@ import json
 import math
 import os
 import signal
+import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +62,17 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def env(engine: Path, caches: Path) -> dict[str, str]:
-    return {
-        "MODELCTL_VLLM_PYTHON": str(engine),
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_CACHE_ROOT": str(caches),
-        # Else vLLM looks for its own address by asking for a way to the internet.
-        "VLLM_HOST_IP": "127.0.0.1",
-    }
+def env(engine: Path, caches: Path) -> Iterator[dict[str, str]]:
+    # pytest's own folders have names too long for sockets.
+    with tempfile.TemporaryDirectory(prefix="mt-", dir="/tmp") as temporary:
+        yield {
+            "MODELCTL_VLLM_PYTHON": str(engine),
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+            "VLLM_CACHE_ROOT": str(caches),
+            # Else vLLM looks for its own address by asking for a way to the internet.
+            "VLLM_HOST_IP": "127.0.0.1",
+            "TMPDIR": temporary,
+        }
 
 
 @pytest.fixture
