@@ -399,6 +399,21 @@ def test_a_disk_too_small_is_seen_beforehand(
         assert not planned.log.read_bytes()
 
 
+def test_a_source_too_big_for_the_disk_is_not_begun(
+    make_plan: Callable[..., InstallPlan], listener: Listener, wheels: Path, tmp_path: Path
+) -> None:
+    for file in wheels.glob("torch-2.13.0+cpu*"):
+        file.unlink()
+    add_wheel(wheels, "torch", "2.13.0", TORCH)
+    with small_disk(tmp_path / "engine", "20m"):
+        planned = make_plan()
+        *smaller, last = planned.sources
+        planned = dataclasses.replace(planned, sources=(*smaller, dataclasses.replace(last, size=30 * MIB)))
+        with pytest.raises(NoRoomError, match=r"has 0\.0 GB left"):
+            environment.execute(planned, listener)
+        assert "installing" not in dict(listener.phases)
+
+
 def test_a_disk_that_fills_meanwhile_is_told_from_other_failures(
     make_plan: Callable[..., InstallPlan], listener: Listener, wheels: Path, tmp_path: Path
 ) -> None:
