@@ -117,6 +117,7 @@ class Display(Listener):
     def begin(self, what: str, *, total: int | None) -> None:
         """Start the phase's line; the one before stays as it ended."""
         from rich.console import Console
+        from rich.table import Column
         from rich.progress import (
             BarColumn,
             DownloadColumn,
@@ -129,13 +130,15 @@ class Display(Listener):
         self.close()
         self._files = 0
         self._rich = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
+            # A long name gives way to the numbers, so that the line stays one line.
+            TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+            BarColumn(bar_width=20),
             DownloadColumn(),
             TransferSpeedColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[files]}"),
             console=Console(stderr=True),
+            expand=True,
         )
         self._task = self._rich.add_task(what, total=total, files="")
         self._rich.start()

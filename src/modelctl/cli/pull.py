@@ -138,7 +138,8 @@ def say_plan(out: show.Output, planned: "PullPlan") -> None:
         out.say("  all of it is here")
     if planned.skipped:
         count = show.plural(len(planned.skipped), "file")
-        out.say(f"  left out: {count}, {show.size(planned.skipped_size)} that vLLM does not load (`--all-files`)")
+        why = "by the patterns" if planned.kind == "part" else "that vLLM does not load (`--all-files`)"
+        out.say(f"  left out: {count}, {show.size(planned.skipped_size)} {why}")
     if planned.note:
         out.say(f"  note: {planned.note}")
     if planned.old_commits:
