@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelctl import project
+from modelctl.errors import NotAllowedError
 
 
 def folder_with_models(folder: Path) -> Path:
@@ -117,6 +118,13 @@ def test_the_environment_beats_the_file(tmp_path: Path) -> None:
     found = project.locate(tmp_path / "models", environ={"MODELCTL_MODEL": "acme/x"}, cwd=tmp_path)
     found.env_file.write_text("MODELCTL_MODEL=acme/a\n")
     assert project.default_model(found) == ("acme/x", "the environment")
+
+
+def test_a_file_that_cannot_be_read_is_no_missing_default(tmp_path: Path) -> None:
+    found = project.locate(tmp_path / "models", environ={}, cwd=tmp_path)
+    found.env_file.mkdir()
+    with pytest.raises(NotAllowedError, match="cannot read"):
+        project.default_model(found)
 
 
 LINES = st.sampled_from(["A=1", "# note", "", "MODELCTL_MODEL=old/one", "export MODELCTL_MODEL=old/two", " B = 2 "])

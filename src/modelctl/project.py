@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modelctl.errors import UsageError
+from modelctl.errors import NotAllowedError, UsageError
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 _TRUE = {"1", "ON", "YES", "TRUE"}
@@ -170,6 +170,10 @@ def default_model(project: Project) -> tuple[str, str] | None:
         text = project.env_file.read_text(encoding="utf-8", errors="surrogateescape")
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as exc:
+        raise NotAllowedError(
+            f"cannot read `{project.env_file}`: {exc.strerror}", hint=f"`ls -l {project.env_file}` shows whose it is"
+        ) from exc
     values = [match["value"] for match in _MODEL_LINE.finditer(text)]
     value = _unquoted(values[-1]) if values else ""
     return (value, str(project.env_file)) if value else None

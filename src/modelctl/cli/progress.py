@@ -117,7 +117,6 @@ class Display(Listener):
     def begin(self, what: str, *, total: int | None) -> None:
         """Start the phase's line; the one before stays as it ended."""
         from rich.console import Console
-        from rich.table import Column
         from rich.progress import (
             BarColumn,
             DownloadColumn,
@@ -126,6 +125,7 @@ class Display(Listener):
             TimeRemainingColumn,
             TransferSpeedColumn,
         )
+        from rich.table import Column
 
         self.close()
         self._files = 0
