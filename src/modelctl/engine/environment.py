@@ -10,7 +10,7 @@ from pathlib import Path
 from modelctl.engine import child, discovery, home, packages
 from modelctl.engine.discovery import Engine
 from modelctl.engine.packages import Question
-from modelctl.engine.recipe import Build, InstallPlan, Source, plan
+from modelctl.engine.recipe import Build, InstallPlan, Source, plan, wanted_version
 from modelctl.engine.watch import Watch
 from modelctl.errors import ModelctlError, NoRoomError, NotFoundError, UnreachableError
 from modelctl.process import Owner
@@ -23,6 +23,9 @@ __all__ = ["Build", "InstallPlan", "execute", "installed", "plan", "serves"]
 _PATIENCE = 120.0
 # Less than this left on the disk, and a tool that failed has filled it.
 _FULL = 64 << 20
+
+_WITHOUT_CUDA = "torch has no CUDA"
+_LOAD_TORCH = f"import torch; print('torch has CUDA' if torch.version.cuda else '{_WITHOUT_CUDA}')"
 
 _Run = Callable[..., child.Outcome]
 
@@ -38,8 +41,8 @@ def installed(folder: Path, *, environ: Mapping[str, str]) -> Engine | None:
 
 
 def serves(engine: Engine, build: Build, version: str | None) -> bool:
-    """Whether an installed vLLM is what was asked for."""
-    return engine.device == build and version in {None, engine.version}
+    """Whether an installed vLLM is what a plan for `build` and `version` would bring."""
+    return engine.device == build and wanted_version(build, version) in {None, engine.version}
 
 
 def execute(plan: InstallPlan, progress: Progress, *, force: bool = False) -> Engine:
@@ -159,9 +162,15 @@ def _checked(plan: InstallPlan, *, run: _Run) -> Engine:
     engine = discovery.probe(python, how=discovery.OWN, environ=plan.environ)
     if engine is None:
         raise ModelctlError(f"`{plan.folder}` has no vLLM after its installation", hint=f"see `{plan.log}`")
-    outcome = run((str(python), "-I", "-c", "import torch"), patience=_PATIENCE)
+    outcome = run((str(python), "-I", "-c", _LOAD_TORCH), patience=_PATIENCE)
     if outcome.code != 0:
         raise ModelctlError(f"torch cannot be loaded: {outcome.last}", hint=f"see `{plan.log}`", log=str(plan.log))
+    if plan.build == "cuda" and outcome.last == _WITHOUT_CUDA:
+        raise ModelctlError(
+            "the torch that was found is built for the CPU, and serves no GPU",
+            hint="see where it comes from with `pip config list`: `find-links` and the indexes there count",
+            log=str(plan.log),
+        )
     return engine
 
 

@@ -101,8 +101,7 @@ def plan(
         raise ModelctlError("vLLM is built for Linux only", hint="run modelctl in a Linux machine or container")
     interpreter = (interpreter or Path(sys.executable)).absolute()
     distribution = DISTRIBUTIONS[build]
-    if build == "cpu":
-        version = version or CPU_VERSION
+    version = wanted_version(build, version)
     pinned = build == "cpu" and version == CPU_VERSION
     if pinned:
         _check_platform(_version_of(interpreter), platform.machine())
@@ -130,6 +129,11 @@ def plan(
         log=log,
         environ=packages.environment(tool, environ),
     )
+
+
+def wanted_version(build: Build, version: str | None) -> str | None:
+    """The version that is meant where none is named: of the CPU build the pinned one, else the newest (`None`)."""
+    return version or (CPU_VERSION if build == "cpu" else None)
 
 
 def _pinned(tool: Tool, folder: Path, *, pins: Path, torch_index: str) -> tuple[Source, ...]:
