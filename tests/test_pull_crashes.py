@@ -42,7 +42,7 @@ def sweep(run: Command, hub: Hub, store: StoreBuilder, *, count: int | None, upd
             shutil.copytree(store.hub.with_name("before"), store.hub, symlinks=True)
 
     argv = ("pull", NAME, "--all-files", "--no-use", "--max-workers", "1")
-    crashes = Crashes(run, (store.hub,), env=hub.environ)
+    crashes = Crashes(run, (store.hub,), env=hub.environ, may_vary=True)
     ls = [str(BIN / "hf"), "cache", "ls", "--format", "json"]
     for killed in crashes.each(*argv, prepare=prepare, count=count):
         named = store.paths(NAME).ref("main")
