@@ -247,6 +247,25 @@ class TestRights:
         assert "model.safetensors" not in done.stderr
         assert set(accepted(store.hub)) == {"acme/two"}
 
+    @pytest.mark.parametrize("mode", [0o400, 0o100, 0])
+    def test_a_cache_that_cannot_be_looked_into(self, run: Command, mode: int) -> None:
+        self.cache.hub.chmod(mode)
+        done = run("migrate", "--from-cache", "--copy", user=NOBODY)
+        assert (done.code, done.stdout) in {(4, ""), (0, f"no models in `{self.cache.hub}`\n")}, done
+        assert "Traceback" not in done.stderr
+        self.cache.hub.chmod(0o755)
+        for folder in self.cache.hub.glob("models--*/*"):
+            folder.chmod(mode)
+        done = run("migrate", "--from-cache", "--copy", user=NOBODY)
+        assert (done.code, done.stdout) == (4, ""), done
+        assert "cannot be read" in done.stderr
+
+    def test_a_place_that_cannot_be_looked_at(self, run: Command, tmp_path: Path) -> None:
+        (tmp_path / "closed").mkdir(mode=0o700)
+        done = run("migrate", "--from-cache", "--copy", "--models-dir", tmp_path / "closed" / "models", user=NOBODY)
+        assert (done.code, done.stdout) == (4, ""), done
+        assert "Permission denied" in done.stderr
+
     def test_a_project_that_cannot_be_written(self, run: Command, project: Path) -> None:
         shutil.chown(project / "models", 0, 0)
         done = run("migrate", "--from-cache", "--copy", user=NOBODY)

@@ -1,20 +1,25 @@
 """`modelctl rm` as a person and as a program meet it."""
 
+import fcntl
 import os
 import pty
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from modelctl import process
 from modelctl.cli.output import size
+from modelctl.engine import servers
+from modelctl.engine.servers import ServerRecord
 from modelctl.store import trash
 from tests.command import NOBODY, Command, Finished
 from tests.disks import disk_use
 from tests.second_opinion import accepted
-from tests.stores import StoreBuilder
+from tests.stores import Layout, StoreBuilder
 
 FILES = {"config.json": "{}"}
 WEIGHTS = {"model.safetensors": b"w" * 100_000}
@@ -148,6 +153,37 @@ class TestNames:
         assert sorted(path.name for path in (project / "models").iterdir()) == [".gitkeep"]
 
 
+class TestServed:
+    @pytest.mark.parametrize("argv", [("rm", "acme/one"), ("rm", "acme/two", "acme/one")])
+    def test_a_model_in_use_is_named_with_its_server(
+        self, run: Command, two: StoreBuilder, home: Path, argv: tuple[str, ...]
+    ) -> None:
+        record = ServerRecord(
+            id="abcd1234",
+            model="acme/one",
+            revision="a" * 40,
+            path=two.paths("acme/one").folder,
+            url="http://127.0.0.1:8000",
+            pid=os.getpid(),
+            started=process.start_time(os.getpid()) or 0,
+            engine_pid=None,
+            state="ready",
+            stage="ready",
+            since=datetime.now(UTC),
+            requests=None,
+            log=home / "log",
+            run_folder=home / "run",
+        )
+        servers.write(record)
+        done = run(*argv, "--yes")
+        assert (done.code, done.stdout) == (8, "")
+        assert done.stderr.endswith(
+            f"error: `acme/one` is being served by `modelctl serve acme/one` (pid {os.getpid()}, "
+            "http://127.0.0.1:8000)\nhint: stop it, then run the same command again\n"
+        )
+        assert len(accepted(two.hub)) == 2
+
+
 class TestBothPlaces:
     def test_the_copy_in_the_cache_stays_and_is_named(
         self, run: Command, two: StoreBuilder, cache: StoreBuilder
@@ -234,6 +270,18 @@ class TestJson:
         assert (removed["id"], removed["commits"], removed["refs"]) == ("acme/one", [old], ["v1"])
         assert removed["freed"] == last["freed"] == removed["frees"] > 0
 
+    def test_done_in_part(self, run: Command, two: StoreBuilder) -> None:
+        paths = two.paths("acme/one")
+        paths.locks.mkdir(parents=True)
+        with paths.blob_lock("a" * 40).open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            done = run("rm", "acme/*", "--yes", "--json")
+        error = done.events[-1]["error"]
+        assert (done.code, error["kind"], error["message"]) == (1, "failed", "1 of 2 models could not be removed")
+        assert [removed["id"] for removed in error["removed"]] == ["acme/two"]
+        assert [(failed["id"], failed["error"]["kind"]) for failed in error["failed"]] == [("acme/one", "busy")]
+        assert error["freed"] == error["removed"][0]["freed"] > 0
+
     def test_errors(self, run: Command, two: StoreBuilder) -> None:
         done = run("rm", "acme/no", "--yes", "--json")
         assert done.code == 3
@@ -255,14 +303,23 @@ class TestRights:
         self.folder = two.paths("acme/one").folder
         self.freed = on_disk(two, "acme/one")
 
-    def test_folders_that_were_made_read_only(self, run: Command) -> None:
-        for path in sorted(self.folder.rglob("*"), reverse=True):
+    @pytest.mark.parametrize("mode", [0o500, 0o400, 0o100, 0])
+    @pytest.mark.parametrize("kind", ["links", "shared"])
+    def test_folders_that_forbid_their_owner(self, run: Command, two: StoreBuilder, kind: Layout, mode: int) -> None:
+        two.add("acme/three", files={"config.json": "3"}, lfs={"model.safetensors": b"3" * 100_000}, kind=kind)
+        folder = two.paths("acme/three").folder
+        for path in (self.hub, *self.hub.rglob("*")):
+            os.lchown(path, NOBODY, NOBODY)
+        for path in sorted(folder.rglob("*"), reverse=True):
             if path.is_dir():
-                path.chmod(0o500 if path.name != "snapshots" else 0)
-        done = run("rm", "acme/one", "--yes", user=NOBODY)
-        assert (done.code, done.stdout) == (0, f"removed acme/one, freed {self.freed}\n"), done
+                path.chmod(mode)
+        before = disk_use(self.hub)
+        done = run("rm", "acme/three", "--yes", user=NOBODY)
+        assert done.code == 0, done
+        assert done.stdout == f"removed acme/three, freed {size(before - disk_use(self.hub))}\n"
         assert not trash.leftovers(self.hub)
-        assert set(accepted(self.hub)) == {"acme/two"}
+        assert not [path for path in self.hub.glob("blobs/*/*") if not path.suffix]
+        assert set(accepted(self.hub)) == {"acme/one", "acme/two"}
 
     def test_a_folder_of_somebody_else(self, run: Command) -> None:
         os.chown(self.folder, 0, 0)

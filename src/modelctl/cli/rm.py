@@ -7,7 +7,7 @@ import typer
 from modelctl import project as projects
 from modelctl.cli import options, outcome, use
 from modelctl.cli import output as show
-from modelctl.errors import ModelctlError, NotFoundError
+from modelctl.errors import InterruptedByUserError, ModelctlError, NotFoundError
 
 if TYPE_CHECKING:
     from modelctl.project import Project
@@ -56,7 +56,12 @@ def rm(
     removal.refuse_busy(plan, busy)
     out.confirm(_question(plan), yes=yes)
     with out.progress() as progress:
-        result = removal.execute(plan, progress, busy=busy)
+        try:
+            result = removal.execute(plan, progress, busy=busy)
+        except KeyboardInterrupt:
+            raise InterruptedByUserError(
+                "the removal was interrupted", hint="run the same command again and it is finished"
+            ) from None
     _show_result(out, project, result)
 
 

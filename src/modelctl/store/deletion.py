@@ -1,6 +1,8 @@
 """Deleting whatever lies at a path, and counting what the disk gives back for it."""
 
+import contextlib
 import errno
+import os
 import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -31,7 +33,10 @@ def delete(path: Path, tell: Callable[[int], None] = lambda _: None) -> Freed:
             if stat.S_ISDIR(status.st_mode) and not is_emptied:
                 waiting += [(current, True), *((child, False) for child in children(current))]
                 continue
-            _remove(current, is_folder=is_emptied, is_inside=current != path)
+            if is_emptied:
+                current.rmdir()
+            else:
+                current.unlink()
             if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
                 size += status.st_blocks * 512
                 tell(size)
@@ -50,12 +55,16 @@ def is_folder(path: Path) -> bool:
 
 
 def children(folder: Path) -> list[Path]:
-    """What is in a folder; where its own mode forbids to look, or to delete from it, that is taken back first."""
-    try:
-        return list(folder.iterdir())
-    except PermissionError:
-        folder.chmod(stat.S_IRWXU)
-        return list(folder.iterdir())
+    """What is in a folder that is to go; where its own mode forbids to look, or to delete, that is taken back."""
+    open_up(folder)
+    return list(folder.iterdir())
+
+
+def open_up(folder: Path) -> None:
+    """Take back what a folder's own mode forbids its owner."""
+    if is_folder(folder) and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        with contextlib.suppress(OSError):
+            folder.chmod(stat.S_IRWXU)
 
 
 def weigh(paths: Iterable[Path]) -> tuple[int, int]:
@@ -77,14 +86,3 @@ def weigh(paths: Iterable[Path]) -> tuple[int, int]:
             continue
     size = sum(size for _, _, size, _ in found.values())
     return size, sum(allocated for seen, names, _, allocated in found.values() if seen >= names)
-
-
-def _remove(path: Path, *, is_folder: bool, is_inside: bool) -> None:
-    remove = path.rmdir if is_folder else path.unlink
-    try:
-        remove()
-    except PermissionError:
-        if not is_inside:
-            raise
-        path.parent.chmod(stat.S_IRWXU)
-        remove()

@@ -1,5 +1,6 @@
 """The file systems that stores lie on: what is free, and what can be renamed or linked without copying."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,8 @@ def is_one_mount(one: Path, other: Path) -> bool:
 
 def existing(path: Path) -> Path:
     """The path itself, or the nearest folder above it that is there."""
-    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    # What may not be looked at counts as not there, and not as a failure: the first write into it will be one.
+    return next(folder for folder in (path.absolute(), *path.absolute().parents) if os.access(folder, os.F_OK))
 
 
 def _mount(path: Path) -> tuple[int, str]:

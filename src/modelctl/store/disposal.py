@@ -6,6 +6,7 @@ lists, and the next removal finishes it.
 """
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ class Leftovers:
 
 def exists(path: Path) -> bool:
     """Whether something has this name, be it a link that leads nowhere."""
-    return path.is_symlink() or path.exists()
+    return os.path.lexists(path)
 
 
 def set_model_aside(paths: RepoPaths) -> Aside:
@@ -87,6 +88,7 @@ def finish(hub: Path, aside: Aside, tell: Callable[[int], None], *, users: share
     try:
         # A model's folder may be a link to anywhere: what is behind it is nobody's to free.
         contents = deletion.children(aside.path) if deletion.is_folder(aside.path) else []
+        deletion.open_up(aside.path / "blobs")
         payloads = set(shared.payloads(hub, shared.links_in(aside.path / "blobs")).values()) if contents else set()
     except OSError as exc:
         raise changes.translated(exc, doing="look into") from exc

@@ -147,7 +147,10 @@ class _Reader:
             regular = entry.is_file(follow_symlinks=False)
             size = _size(path, follow=False) if regular else None
             return Blob(entry.name, path, "file" if regular else "odd", size)
-        payload = shared.payload(self.paths.hub, str(path.readlink()))
+        target = self._target(path)
+        if target is None:
+            return Blob(entry.name, path, "odd", None)
+        payload = shared.payload(self.paths.hub, target)
         if payload is None:
             return Blob(entry.name, path, "outside", _size(path, follow=True))
         return Blob(entry.name, path, "shared", _size(payload, follow=False), payload)
@@ -173,7 +176,9 @@ class _Reader:
                     yield Entry(name, path, "odd")
 
     def _link(self, name: str, path: Path) -> Entry:
-        target = str(path.readlink())
+        target = self._target(path)
+        if target is None:
+            return Entry(name, path, "odd")
         folder, digest = os.path.split(os.path.normpath(path.parent.absolute() / target))
         if folder == os.path.normpath(self.paths.blobs.absolute()):
             return Entry(name, path, "blob", digest=digest, target=target)
@@ -185,6 +190,14 @@ class _Reader:
             return Entry(name, path, "blob", digest=digest, target=target)
         is_inside = size is not None and real.startswith(f"{os.path.realpath(self.paths.folder)}/")
         return Entry(name, path, "inside" if is_inside else "outside", size or 0, target=target)
+
+    def _target(self, path: Path) -> str | None:
+        """The text of a link; a folder may let its names be seen and nothing more."""
+        try:
+            return str(path.readlink())
+        except OSError:
+            self.unreadable.append(path.parent)
+            return None
 
     def _refs(self) -> Iterator[tuple[str, str]]:
         folders = [self.paths.refs]

@@ -21,12 +21,12 @@ def refuse(there: Links, *, keep: bool) -> None:
             f"`{there.misplaced[0]}` is a {what} where a folder should be",
             hint=f"`modelctl show {paths.id}` says more; `modelctl rm --cache {paths.id}` removes it",
         )
+    if unreadable := next(iter(_unreadable(there)), None):
+        raise NotAllowedError(f"`{unreadable}` cannot be read", hint=_make_yours(paths.folder))
     if not there.snapshots:
         raise ModelctlError(
             f"`{paths.id}` has no revision in `{paths.hub}`", hint=f"`modelctl rm --cache {paths.id}` removes the rest"
         )
-    if unreadable := next(iter(_unreadable(there)), None):
-        raise NotAllowedError(f"`{unreadable}` cannot be read", hint=_make_yours(paths.folder))
     if keep:
         return
     for folder in (paths.hub, paths.hub / ".locks", paths.folder):

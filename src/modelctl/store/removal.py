@@ -230,7 +230,7 @@ def _size(there: Links, commits: set[str]) -> int:
 
 def _weighed(hub: Path, removals: Sequence[Removal]) -> tuple[Removal, ...]:
     """The removals with their bytes. A payload is freed when all who use it go, and counted once."""
-    links_to = {removal.paths.folder: shared.payloads(hub, removal.blobs) for removal in removals}
+    links_to = {removal.paths.folder: _payloads(hub, removal) for removal in removals}
     going = frozenset(blob for removal in removals for blob in removal.blobs)
     users = shared.users(hub) if any(links_to.values()) else None
     counted: set[Path] = set()
@@ -241,6 +241,7 @@ def _weighed(hub: Path, removals: Sequence[Removal]) -> tuple[Removal, ...]:
         kept = list(removal.kept)
         for named in sorted(set(links_to[removal.paths.folder].values()) - counted):
             of_payload, freed = deletion.weigh([named])
+            of_list = deletion.weigh([shared.list_of(named)])[1]
             left = shared.references(hub, named, users) if users is not None else None
             if left is None:
                 kept.append(Kept(of_payload, "nobody can tell who else uses it"))
@@ -248,9 +249,17 @@ def _weighed(hub: Path, removals: Sequence[Removal]) -> tuple[Removal, ...]:
                 kept.append(Kept(of_payload, f"{_names(left - going)} use it too"))
             else:
                 counted.add(named)
-                size, frees = size + of_payload, frees + freed
+                size, frees = size + of_payload, frees + freed + of_list
         weighed.append(replace(removal, size=size, frees=frees, kept=tuple(kept)))
     return tuple(weighed)
+
+
+def _payloads(hub: Path, removal: Removal) -> dict[Path, Path]:
+    """The payloads that the blobs lead to, none where they cannot be looked at: then less is promised than goes."""
+    try:
+        return shared.payloads(hub, removal.blobs)
+    except OSError:
+        return {}
 
 
 def _other_parts(removal: Removal) -> list[Path]:

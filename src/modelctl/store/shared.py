@@ -56,16 +56,21 @@ def payload(hub: Path, target: str) -> Path | None:
 
 
 def payloads(hub: Path, blobs: Iterable[Path]) -> dict[Path, Path]:
-    """The payload of each of some blobs that is a link to one, wherever the blobs lie now."""
+    """The payload of each of some blobs that is a link to one, wherever the blobs lie now. `OSError`: who knows."""
     texts = {blob: str(blob.readlink()) for blob in blobs if blob.is_symlink()}
     return {blob: named for blob, text in texts.items() if (named := payload(hub, text)) is not None}
 
 
+def list_of(named: Path) -> Path:
+    """The list beside a payload of the blobs that are links to it."""
+    return named.with_name(f"{named.name}.refs")
+
+
 def links_in(blobs: Path) -> list[Path]:
     """The links of a blobs folder, none where there is no such folder, or only a link to one."""
-    if blobs.is_symlink():
-        return []
     try:
+        if blobs.is_symlink():
+            return []
         with os.scandir(blobs) as entries:
             return [Path(entry.path) for entry in entries if entry.is_symlink()]
     except (FileNotFoundError, NotADirectoryError):
@@ -99,7 +104,7 @@ def references(hub: Path, named: Path, known: Users) -> frozenset[Path] | None:
     """The blobs that are links to a payload now; `None` where nobody can tell, so that it must stay."""
     listed: list[str] = []
     try:
-        listed = _list(named).read_bytes().decode().splitlines()
+        listed = list_of(named).read_bytes().decode().splitlines()
     except FileNotFoundError:
         if not known.complete:
             return None
@@ -145,11 +150,11 @@ def release(hub: Path, named: Path, known: Users) -> int | None:
                 _rewrite(hub, named, left)
                 return 0
             freed = 0
-            with contextlib.suppress(FileNotFoundError):
-                status = named.lstat()
-                named.unlink()
-                freed = status.st_blocks * 512 if status.st_nlink == 1 else 0
-            _list(named).unlink(missing_ok=True)
+            for path in (named, list_of(named)):
+                with contextlib.suppress(FileNotFoundError):
+                    status = path.lstat()
+                    path.unlink()
+                    freed += status.st_blocks * 512 if status.st_nlink == 1 else 0
         except OSError as exc:
             raise changes.translated(exc, doing="remove") from exc
         return freed
@@ -165,7 +170,7 @@ def take(hub: Path, named: Path, blob: Path, spare: Path, known: Users) -> bool:
         left = references(hub, named, known)
         if left is not None and left <= {blob}:
             named.replace(blob)
-            _list(named).unlink(missing_ok=True)
+            list_of(named).unlink(missing_ok=True)
             return True
         if not copying.link(named, spare):
             return False
@@ -191,10 +196,6 @@ def _wait_for(descriptor: int, path: Path) -> None:
             time.sleep(_POLL)
         else:
             return
-
-
-def _list(named: Path) -> Path:
-    return named.with_name(f"{named.name}.refs")
 
 
 def _is_blob_path(line: str) -> bool:
@@ -224,6 +225,6 @@ def _rewrite(hub: Path, named: Path, left: frozenset[Path]) -> None:
             file.writelines(f"{link.relative_to(hub)}\n" for link in sorted(left))
             file.flush()
             os.fsync(descriptor)
-        temporary.replace(_list(named))
+        temporary.replace(list_of(named))
     finally:
         temporary.unlink(missing_ok=True)
