@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,6 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, value in clean_environment(home=record.parent, guard=_GUARD).items():
         patch.setenv(name, value)
     fence.raise_fence(folders=folders, record=str(record))
+    # In the background of a shell without job control Ctrl-C is ignored, also by whatever the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
