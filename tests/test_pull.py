@@ -50,7 +50,10 @@ def leftovers(store: StoreBuilder, model_id: str = NAME) -> list[str]:
     """Everything in a model's folder that no finished pull leaves there."""
     folder = store.paths(model_id).folder
     odd = [path for path in folder.rglob("*") if ".modelctl" in path.parts or ".tmp" in path.name]
-    return [str(path.relative_to(folder)) for path in odd]
+    # What is known of a revision that no ref names stays with it.
+    known = store.paths(model_id).standings
+    allowed = {known, known.parent, *known.glob("*.json")} if any(known.glob("*.json")) else set()
+    return [str(path.relative_to(folder)) for path in odd if path not in allowed]
 
 
 def blobs_are_true(store: StoreBuilder, model_id: str = NAME) -> bool:

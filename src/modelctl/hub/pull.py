@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from modelctl.hub.transfer import Blob
 from modelctl.hub.workers import Limits, Workers
 from modelctl.progress import Progress
 from modelctl.ref import ModelRef
-from modelctl.store import changes, lock, tree
+from modelctl.store import changes, lock, standing, tree
 from modelctl.store.layout import RepoPaths, link_target
 
 # What folders, links and journals need beside the blobs.
@@ -85,9 +86,17 @@ def _is_settled(planned: PullPlan) -> bool:
         and not planned.force
         and all(file.source == "present" for file in planned.files)
         and all(_is_shown(paths, planned.commit, file) for file in planned.files)
-        and (planned.ref is None or _read_ref(paths, planned.ref) == planned.commit)
+        and _is_named(planned)
         and not paths.pull_record.exists()
     )
+
+
+def _is_named(planned: PullPlan) -> bool:
+    """Whether the ref names the commit, or it is known that the commit itself was asked for, if that can be written."""
+    paths = planned.paths
+    if planned.ref is not None:
+        return _read_ref(paths, planned.ref) == planned.commit
+    return standing.is_pinned(paths, planned.commit) or not os.access(paths.folder, os.W_OK)
 
 
 def _is_shown(paths: RepoPaths, commit: str, file: PlannedFile) -> bool:
@@ -166,8 +175,14 @@ def _publish(planned: PullPlan) -> None:
             folders.add(paths.entry(commit, file.name).parent)
     for folder in folders:
         changes.sync_folder(folder)
-    if planned.ref is not None and _read_ref(paths, planned.ref) != commit:
+    if planned.ref is None:
+        standing.pin(paths, commit)
+        return
+    old = _read_ref(paths, planned.ref)
+    if old != commit:
+        standing.leave_behind(paths, old, ref=planned.ref, successor=commit)
         changes.write_file(paths.ref(planned.ref), commit, via=paths.private)
+    standing.renew(paths, commit)
 
 
 def _read_ref(paths: RepoPaths, name: str) -> str | None:

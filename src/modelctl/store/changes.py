@@ -128,7 +128,7 @@ def tidy(paths: layout.RepoPaths) -> None:
     with contextlib.suppress(OSError):
         for leftover in paths.private.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
-    for folder in (paths.partials, paths.private):
+    for folder in (paths.partials, paths.standings, paths.private):
         with contextlib.suppress(OSError):
             folder.rmdir()
 

@@ -60,22 +60,29 @@ def set_revisions_aside(paths: RepoPaths, commits: Iterable[str], refs: Iterable
             trash.put(aside, paths.folder, part)
     pull = pulls.record(paths)
     if pull is not None and pull.commit in commits:
-        trash.put(aside, paths.folder, paths.private)
+        for part in pull_parts(paths):
+            trash.put(aside, paths.folder, part)
     _put_unused_blobs(aside, paths)
+    changes.tidy(paths)
     return aside
 
 
 def parts(paths: RepoPaths, commit: str) -> list[Path]:
     """What is there of one revision alone, beside its refs and blobs."""
-    every = (paths.snapshot(commit), paths.tree(commit), paths.folder / ".no_exist" / commit)
+    every = (paths.snapshot(commit), paths.tree(commit), paths.folder / ".no_exist" / commit, paths.standing(commit))
     return [part for part in every if exists(part)]
+
+
+def pull_parts(paths: RepoPaths) -> list[Path]:
+    """What is there of a pull that did not come to its end, beside the blobs that it has brought."""
+    return [part for part in (paths.pull_record, paths.partials) if exists(part)]
 
 
 def unused(there: Links, commits: Iterable[str]) -> set[str]:
     """The blobs that these commits name and nothing that stays does."""
     commits = set(commits)
     going = {digest for commit in commits for digest in links.digests(there.snapshots.get(commit, ()))}
-    return going - _used(there, commits)
+    return going - used(there, commits)
 
 
 def finish(hub: Path, aside: Aside, tell: Callable[[int], None], *, users: shared.Users | None = None) -> int:
@@ -146,18 +153,21 @@ def _put_unused_blobs(aside: Aside, paths: RepoPaths) -> None:
         )
     gone = links.read(aside.paths)
     going = {digest for entries in gone.snapshots.values() for digest in links.digests(entries)}
-    for digest in sorted(going - _used(there, ())):
+    for digest in sorted(going - used(there)):
         if exists(paths.blob(digest)) and not there.paths.blobs.is_symlink():
             trash.put(aside, paths.folder, paths.blob(digest))
 
 
-def _used(there: Links, going: Iterable[str]) -> set[str]:
-    """The blobs that the other revisions name, and those that an interrupted pull of another commit has brought."""
+def used(there: Links, going: Iterable[str] = (), *, with_pull: bool = True) -> set[str]:
+    """The blobs that other revisions name than those that go, and those that an interrupted pull of one has brought.
+
+    Without `with_pull` the pull is one that will not go on.
+    """
     gone = set(going)
-    used = {
+    named = {
         digest for commit, entries in there.snapshots.items() if commit not in gone for digest in links.digests(entries)
     }
-    pull = pulls.record(there.paths)
+    pull = pulls.record(there.paths) if with_pull else None
     if pull is not None and pull.commit not in gone:
-        used |= {file.digest for file in (tree.read(there.paths, pull.commit) or {}).values()}
-    return used
+        named |= {file.digest for file in (tree.read(there.paths, pull.commit) or {}).values()}
+    return named

@@ -15,11 +15,23 @@ def refuse(paths: RepoPaths) -> None:
     """`BusyError` where another Hugging Face tool is downloading into the model's folder."""
     for path in _locks(paths):
         with _locked(path) as is_free:
-            if not is_free:
+            if is_free is False:
                 raise BusyError(
                     f"`{paths.id}` is being downloaded by another Hugging Face tool",
                     hint="wait for it to end, then run the same command again",
                 )
+
+
+@contextlib.contextmanager
+def held_off(paths: RepoPaths, digest: str) -> Iterator[bool | None]:
+    """Keep other Hugging Face tools from fetching a blob meanwhile.
+
+    `False` where one of them is at it, `None` where nobody can tell: there is no lock, or none that can be asked.
+    """
+    # Clients before 0.17 put the lock beside the blob.
+    places = (paths.blob_lock(digest), paths.blobs / f"{digest}.lock")
+    with _locked(next((path for path in places if path.exists()), places[0])) as is_free:
+        yield is_free
 
 
 def discard_locks(paths: RepoPaths) -> None:
@@ -30,7 +42,7 @@ def discard_locks(paths: RepoPaths) -> None:
     """
     for path in _locks(paths):
         with _locked(path) as is_free, contextlib.suppress(OSError):
-            if is_free:
+            if is_free is not False:
                 path.unlink()
     if any(path != paths.lock for path in _entries(paths)):
         return
@@ -51,17 +63,17 @@ def _entries(paths: RepoPaths) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[bool]:
-    """Hold a lock file if nobody else does; what cannot be asked, as without `flock`, counts as free."""
+def _locked(path: Path) -> Iterator[bool | None]:
+    """Hold a lock file if nobody else does; `None` where it cannot be asked, as without `flock`."""
     descriptor = _open(path)
     if descriptor is None:
-        yield True
+        yield None
         return
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
-            yield exc.errno not in {errno.EAGAIN, errno.EACCES}
+            yield False if exc.errno in {errno.EAGAIN, errno.EACCES} else None
         else:
             yield True
     finally:

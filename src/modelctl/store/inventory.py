@@ -76,7 +76,7 @@ def _revision(commit: str, snapshot: Snapshot, refs: tuple[str, ...]) -> Revisio
         for name, content in sorted(snapshot.entries.items())
     )
     there = {content.path: content.status.st_size for content in snapshot.entries.values() if content is not None}
-    return Revision(commit, Path(snapshot.path), refs, files, sum(there.values()), _moment(_newest(snapshot)))
+    return Revision(commit, Path(snapshot.path), refs, files, sum(there.values()), moment(_newest(snapshot)))
 
 
 def _sizes(found: Contents) -> tuple[int, int]:
@@ -98,7 +98,7 @@ def _modified(found: Contents) -> datetime | None:
     times = [content.status.st_mtime for content in _contents(found)]
     times += [snapshot.modified for snapshot in found.snapshots.values()]
     times += [status.st_mtime for status in found.unfinished.values()]
-    return _moment(max(times, default=0.0))
+    return moment(max(times, default=0.0))
 
 
 def _newest(snapshot: Snapshot) -> float:
@@ -112,10 +112,10 @@ def _used(found: Contents, checkpoint: Checkpoint | None) -> datetime | None:
         return None
     entries: Mapping[str, Content | None] = found.snapshots[checkpoint.revision.commit].entries
     weights = [content for name in checkpoint.selection.weights if (content := entries.get(name)) is not None]
-    return _moment(max((content.status.st_atime for content in weights), default=0.0))
+    return moment(max((content.status.st_atime for content in weights), default=0.0))
 
 
-def _moment(seconds: float) -> datetime | None:
+def moment(seconds: float) -> datetime | None:
     """A time of the file system; one that no calendar has is none."""
     try:
         return datetime.fromtimestamp(seconds, UTC) if seconds > 0 else None

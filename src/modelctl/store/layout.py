@@ -5,7 +5,7 @@ hub/models--ORG--NAME/blobs/<git SHA-1 | SHA-256>
                       refs/<branch or tag>              the commit, 40 hex digits
                       trees/<commit>.json               the file list of a whole commit
                       .no_exist/<commit>/<file>
-                      .modelctl/                        ours: partial blobs, the record of a pull
+                      .modelctl/                        ours: partial blobs, the record of a pull, how revisions stand
 hub/blobs/<2 hex>/<xet hash>                            the cache-wide store; blobs are then links into it
 hub/.locks/models--ORG--NAME/<blob>.lock
                              modelctl.lock              ours
@@ -81,6 +81,15 @@ class RepoPaths:
     def pull_record(self) -> Path:
         """The record of a running or interrupted pull."""
         return self.private / "pull.json"
+
+    @property
+    def standings(self) -> Path:
+        """The folder of what is known of revisions that no ref names."""
+        return self.private / "revisions"
+
+    def standing(self, commit: str) -> Path:
+        """What is known of one revision beside its refs."""
+        return self.standings / f"{commit}.json"
 
     @property
     def locks(self) -> Path:

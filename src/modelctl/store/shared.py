@@ -77,6 +77,13 @@ def links_in(blobs: Path) -> list[Path]:
         return []
 
 
+def contents(hub: Path) -> Iterator[Path]:
+    """Every payload, and the temporary files beside them."""
+    for folder in layout.shared_blobs(hub).glob("[0-9a-f][0-9a-f]") if is_store(hub) else ():
+        if folder.is_dir() and not folder.is_symlink():
+            yield from (path for path in folder.iterdir() if _HASH.fullmatch(path.name) or path.suffix == ".tmp")
+
+
 def users(hub: Path) -> Users:
     """Every blob of the hub folder that is a link to a payload, found by looking."""
     found: dict[Path, set[Path]] = {}
