@@ -177,6 +177,7 @@ def test_the_keys_of_the_document(
             }
         ],
         "engine": {"found": False, "version": None, "device": None, "how": None, "python": None, "problem": None},
+        "leftovers": {"count": 0, "size": 0},
         "problems": [],
     }
     assert disk["models"] == SIZE + 122

@@ -179,6 +179,22 @@ def default_model(project: Project) -> tuple[str, str] | None:
     return (value, str(project.env_file)) if value else None
 
 
+def named_commits(project: Project) -> frozenset[str]:
+    """Whatever in the project's settings may be a commit, or the beginning of one (7 hex digits or more)."""
+    texts = [project.environ.get("MODELCTL_MODEL", "")]
+    for path in (project.env_file, project.folder / "modelctl.toml", project.folder / "modelctl.lock"):
+        try:
+            texts.append(path.read_text(encoding="utf-8", errors="replace"))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as exc:
+            raise NotAllowedError(
+                f"cannot read `{path}`: {exc.strerror}", hint=f"`ls -l {path}` shows whose it is"
+            ) from exc
+    return frozenset(found.casefold() for text in texts for found in _COMMIT.findall(text))
+
+
+_COMMIT = re.compile(r"(?<![0-9A-Za-z])[0-9a-fA-F]{7,40}(?![0-9A-Za-z])")
 _MODEL_LINE = re.compile(r"^[ \t]*(?:export[ \t]+)?MODELCTL_MODEL[ \t]*=[ \t]*(?P<value>[^\r\n]*)", re.MULTILINE)
 
 

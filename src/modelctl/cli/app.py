@@ -29,6 +29,7 @@ COMMANDS = {
     "pull": "pull:pull",
     "engine": "engine:app",
     "rm": "rm:rm",
+    "prune": "prune:prune",
     "migrate": "migrate:migrate",
     "use": "use:use",
     "serve": "serve:serve",

@@ -1,7 +1,7 @@
 """`modelctl status`: where the models are, what is ready, what is under way, what needs a hand."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from modelctl.engine.servers import ServerRecord
     from modelctl.project import Project
     from modelctl.store.model import Download, Model, Problem
+    from modelctl.store.remains import Leftover
 
 EPILOG = """\b
 Examples:
@@ -40,6 +41,7 @@ class Status:
     problems: "tuple[Problem, ...]"
     free: int
     total: int
+    leftovers: "tuple[Leftover, ...]" = ()
 
     @property
     def ready(self) -> list[str]:
@@ -82,8 +84,11 @@ def gather(project: "Project") -> Status:
     problems = list(ownership.of_project(project))
     models: tuple[Model, ...] = ()
     downloads: tuple[Download, ...] = ()
+    leftovers: tuple[Leftover, ...] = ()
+    running = servers.running()
     try:
         models, downloads = scan.scan_project(project), scan.downloads(project.hub)
+        leftovers = _leftovers(project, models, running)
     except ModelctlError as error:
         problems.append(Problem("store", error.message, None))
     engine, obstacle = None, None
@@ -99,13 +104,28 @@ def gather(project: "Project") -> Status:
         default_model=default[0] if default else None,
         models=models,
         downloads=downloads,
-        servers=servers.running(),
+        servers=running,
         engine=engine,
         engine_problem=obstacle.message if obstacle else None,
         problems=tuple(problems),
         free=usage.free,
         total=usage.total,
+        leftovers=leftovers,
     )
+
+
+def _leftovers(
+    project: "Project", models: "Sequence[Model]", running: "Sequence[ServerRecord]"
+) -> "tuple[Leftover, ...]":
+    """What `prune --revisions` would take, as far as it takes room."""
+    from modelctl.engine import servers
+    from modelctl.store import pruning, remains
+    from modelctl.store.superseded import Choice
+
+    choice = Choice(named=projects.named_commits(project), busy=servers.busy(running))
+    among = {model.id for model in models if model.location == "project" and remains.may_have_any(model)}
+    plan = pruning.plan(project.hub, patience=pruning.PATIENCE, revisions=choice, among=among)
+    return tuple(left for left in plan.going if left.size)
 
 
 def status_object(found: Status) -> dict[str, Any]:
@@ -130,6 +150,7 @@ def status_object(found: Status) -> dict[str, Any]:
         ],
         "servers": [_server_object(server) for server in found.servers],
         "engine": _engine_object(found),
+        "leftovers": {"count": len(found.leftovers), "size": sum(left.size for left in found.leftovers)},
         "problems": [models.problem_object(problem) for problem in found.problems],
     }
 
@@ -194,6 +215,8 @@ def _lines(found: Status) -> Iterator[str]:
         yield f"pulling    {_download_line(download)}"
     for server in found.servers:
         yield f"serving    {server.model} at {server.url} ({server.state}, pid {server.pid})"
+    if found.leftovers:
+        yield f"leftovers  {_leftovers_line(found.leftovers)}"
 
 
 def _default_line(found: Status) -> str:
@@ -219,6 +242,12 @@ def _download_line(download: "Download") -> str:
     if not download.active:
         return f"{far}, interrupted"
     return f"{far}, {show.size(int(download.rate))}/s" if download.rate is not None else far
+
+
+def _leftovers_line(leftovers: "Sequence[Leftover]") -> str:
+    taken = show.size(sum(left.size for left in leftovers))
+    command = "modelctl prune --revisions" if any(left.commits for left in leftovers) else "modelctl prune"
+    return f"{len(leftovers)} that {'takes' if len(leftovers) == 1 else 'take'} {taken}, `{command}` frees it"
 
 
 def _engine_line(found: Status) -> str:
