@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from modelctl.store import scan
 from tests.checkpoints import generator
 from tests.command import NOBODY, Command, Finished
 from tests.disks import disk_use
+from tests.hub.faults import stall
 from tests.hub.loopback import Hub
 from tests.second_opinion import accepted
 from tests.stores import StoreBuilder
 from tests.test_pruning import NAME, SHA, WEIGHTS, aged, interrupt, put, update
+from tests.test_pull import BIN, MIB, big_model, until
 
 
 @pytest.fixture
@@ -145,6 +148,51 @@ def test_the_cache_only_when_told(run: Command, store: StoreBuilder, cache: Stor
         put(each.paths(NAME).blobs / f"{SHA}.incomplete")
     assert run("prune", "--cache", "--yes").code == 0
     assert [len(list(each.paths(NAME).blobs.glob("*.incomplete"))) for each in (store, cache)] == [1, 0]
+
+
+class TestInFlight:
+    """What runs is left alone, and what it leaves when it is killed is not."""
+
+    def test_a_download_by_hf(self, run: Command, hub: Hub, store: StoreBuilder) -> None:
+        hub.add(NAME, files=big_model(4 * MIB))
+        hub.fault(stall(seconds=60, after=MIB), path="*model.safetensors*", times=None)
+        put(store.paths(NAME).blobs / f"{SHA}.incomplete", days=3)
+        hf = subprocess.Popen(
+            [BIN / "hf", "download", NAME],
+            env=run.environment({**hub.environ, "HF_HUB_CACHE": str(store.hub)}),
+            cwd=run.project,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            until(lambda: len(list(store.paths(NAME).blobs.glob("*.incomplete"))) > 1)
+            done = run("prune", "--older-than", "0", "--yes")
+            assert (done.code, done.stdout) == (0, "nothing to prune\n")
+            assert done.stderr.count("another Hugging Face tool is downloading it\n") == 2
+            assert len(list(store.paths(NAME).blobs.glob("*.incomplete"))) == 2
+        finally:
+            hf.kill()
+            hf.wait()
+        done = run("prune", "--yes")
+        assert (done.code, done.stdout.startswith("pruned ")) == (0, True), done
+        assert not list(store.paths(NAME).blobs.glob("*.incomplete"))
+
+    def test_a_pull(self, run: Command, hub: Hub, store: StoreBuilder) -> None:
+        hub.add(NAME, files=big_model(8 * MIB))
+        hub.fault(stall(seconds=60, after=MIB), path="*model.safetensors*", times=None)
+        pull = run.start("pull", NAME, "--no-use", env=hub.environ)
+        try:
+            until(lambda: bool(list(store.paths(NAME).partials.glob("*"))))
+            done = run("prune", "--older-than", "0", "--yes")
+            assert (done.code, done.stdout) == (0, "nothing to prune\n")
+            assert f"`modelctl pull` (pid {pull.pid}) is at work on it" in done.stderr
+        finally:
+            pull.kill()
+            pull.communicate()
+        assert run("prune", "--yes").stdout == "nothing to prune\n"
+        assert f"`modelctl pull {NAME}` goes on with it" in run("prune", "--yes").stderr
+        assert run("prune", "--older-than", "0", "--yes").code == 0
+        assert listed(store) == set()
 
 
 class TestJson:

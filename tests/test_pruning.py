@@ -171,8 +171,22 @@ class TestPulls:
         interrupt(store, days=8)
         plan = pruning.plan(store.hub, patience=WEEK)
         aged(store.paths(NAME).private, 0)
-        assert pruning.execute(plan, Silence()).freed == 0
+        assert pruning.execute(plan, Silence()) == PruningResult((), (), 0)
         assert store.paths(NAME).pull_record.exists()
+
+    def test_one_of_another_machine_may_run_while_it_is_young(self, store: StoreBuilder) -> None:
+        interrupt(store, days=0)
+        record = store.paths(NAME).pull_record
+        record.write_text(record.read_text().replace(DEAD["host"], "elsewhere"))
+        (left,) = pruning.plan(store.hub, patience=timedelta(0)).staying
+        assert left.stays == f"`modelctl pull` (pid {DEAD['pid']} on elsewhere) may be at work on it"
+
+    def test_a_lock_of_a_process_that_nobody_sees(self, store: StoreBuilder) -> None:
+        interrupt(store, days=8)
+        with put(store.paths(NAME).lock, b"").open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            (left,) = pruning.plan(store.hub, patience=WEEK).staying
+        assert left.stays == "another process is at work on it"
 
     def test_partials_that_nothing_vouches_for_go(self, store: StoreBuilder) -> None:
         store.add(NAME)
@@ -476,7 +490,7 @@ class TestRevisions:
         old, new = update(store, "1", "2")
         plan = pruning.plan(store.hub, patience=WEEK, revisions=Choice())
         store.paths(NAME).ref("main").write_text(old)
-        assert pruning.execute(plan, Silence()).freed == 0
+        assert pruning.execute(plan, Silence()) == PruningResult((), (), 0)
         assert accepted(store.hub) == {NAME: {old, new}}
 
 

@@ -158,7 +158,7 @@ def _question(plan: "PruningPlan") -> str:
 
 def _show_result(out: show.Output, result: "PruningResult") -> None:
     pruned = [_leftover_object(left) for left in result.pruned]
-    if not out.json and result.pruned:
+    if not out.json and (result.pruned or not result.failures):
         out.line(f"pruned {show.plural(len(pruned), 'leftover')}, freed {show.size(result.freed)}")
     outcome.check(out, result.failures, done=len(pruned), verb="pruned", pruned=pruned, freed=result.freed)
     if out.json:

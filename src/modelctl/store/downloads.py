@@ -22,6 +22,12 @@ def refuse(paths: RepoPaths) -> None:
                 )
 
 
+def is_held(path: Path) -> bool:
+    """Whether somebody holds a lock file, be it in another container, where nobody sees his process."""
+    with _locked(path) as is_free:
+        return is_free is False
+
+
 @contextlib.contextmanager
 def held_off(paths: RepoPaths, digest: str) -> Iterator[bool | None]:
     """Keep other Hugging Face tools from fetching a blob meanwhile.

@@ -86,8 +86,10 @@ def execute(plan: PruningPlan, progress: Progress) -> PruningResult:
             failures.append(Failure(name, error))
             count.freed += error.details.get("freed", 0)
         else:
-            pruned += lefts
-            progress.file(name, size=sum(left.size for left in lefts), source="pruned")
+            gone = [left for left in lefts if not all(map(disposal.exists, left.paths))]
+            pruned += gone
+            if gone:
+                progress.file(name, size=sum(left.size for left in gone), source="pruned")
     removed = disposal.finish_leftovers(plan.hub, count.tell)
     if not removed.failures:
         pruned += [left for left in plan.going if left.kind == "removed"]

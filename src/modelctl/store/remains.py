@@ -6,6 +6,7 @@ itself where nothing is in it.
 
 import os
 import re
+import socket
 import stat
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -131,21 +132,27 @@ def _weighed(found: Iterable[Leftover], limit: timedelta | None = None, stays: s
 
 def _patient(left: Leftover, paths: RepoPaths, patience: timedelta) -> Leftover:
     """What could go on, with the command that does it while there is patience."""
-    if left.kind == "temporary" or not patience or not is_young(left, patience):
+    if left.kind == "temporary":
+        return left
+    pull = pulls.record(paths)
+    if pull and pull.owner and pull.owner.host != socket.gethostname() and is_young(left, GRACE):
+        return replace(left, stays=f"{pull.owner} may be at work on it")
+    if not patience or not is_young(left, patience):
         return left
     if left.kind == "migration":
         return replace(left, stays=_MIGRATES)
-    pull = pulls.record(paths)
     revision = "" if pull is None or pull.revision == "main" else f"@{pull.revision}"
     return replace(left, stays=f"`modelctl pull {paths.id}{revision}` goes on with it")
 
 
 def _in_use(paths: RepoPaths) -> str | None:
     """Who is at work on the model, apart from this process."""
-    pull = pulls.record(paths)
-    for owner in (lock.holder(paths), pull.owner if pull else None):
+    pull, holder = pulls.record(paths), lock.holder(paths)
+    for owner in (holder, pull.owner if pull else None):
         if owner is not None and owner.pid != os.getpid() and process.is_alive(owner):
             return f"{owner} is at work on it"
+    if holder is None and downloads.is_held(paths.lock):
+        return "another process is at work on it"
     try:
         downloads.refuse(paths)
     except BusyError:
