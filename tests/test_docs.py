@@ -12,6 +12,7 @@ from tests import generated
 from tests.command import Command
 from tests.hub.loopback import Hub
 from tests.stores import StoreBuilder
+from tests.test_pruning import interrupt, update
 
 PAGES = sorted(generated.DOCS.glob("*.md"))
 NAME = "acme/tiny"
@@ -104,3 +105,11 @@ def test_the_json_of_events_is_as_documented(run: Command, hub: Hub) -> None:
     check("rm", by_event(gone.events), unseen=unseen)
     error = run("show", NAME, "--json").json
     assert keys(error) - {"schema"} == documented("Errors")
+
+
+def test_the_json_of_prune_is_as_documented(run: Command, store: StoreBuilder) -> None:
+    update(store, "1", "2")
+    interrupt(store, "acme/half", days=1)
+    done = run("prune", "--revisions", "--yes", "--json")
+    assert done.code == 0
+    check("prune", by_event(done.events), unseen={"plan.staying[].commits[]"})

@@ -19,6 +19,7 @@ LOADED = {
     ("list", "-q"): TYPER,
     ("show", "tiny"): TYPER,
     ("status",): TYPER | {"platformdirs"},
+    ("prune",): TYPER,
 }
 # Parts of the standard library that cost milliseconds and that a listing has no use for.
 NOT_FOR_A_LISTING = {
