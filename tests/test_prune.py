@@ -1,10 +1,8 @@
 """`modelctl prune` as a person and as a program meet it."""
 
 import json
-import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from tests.hub.faults import stall
 from tests.hub.loopback import Hub
 from tests.second_opinion import accepted
 from tests.stores import StoreBuilder
-from tests.test_pruning import NAME, SHA, WEIGHTS, aged, interrupt, put, update
+from tests.test_pruning import NAME, SHA, WEIGHTS, interrupt, put, update
 from tests.test_pull import BIN, MIB, big_model, until
 
 
@@ -258,20 +256,6 @@ class TestStatus:
             "count": len(left),
             "size": sum(each["size"] for each in left),
         }
-
-
-def test_it_is_as_quick_as_a_listing(run: Command, store: StoreBuilder) -> None:
-    for number in range(40):
-        store.add(f"acme/model-{number}", files={f"{name}.json": f"{number}" for name in range(20)})
-    aged(store.hub, 1)
-
-    def seconds(*argv: str) -> float:
-        began = os.times()
-        assert run(*argv).code == 0
-        ended = os.times()
-        return ended.children_user + ended.children_system - began.children_user - began.children_system
-
-    assert min(seconds("prune") for _ in range(3)) < 3 * min(seconds("list", "-q") for _ in range(3)), time.ctime()
 
 
 def _plan(run: Command, *argv: str) -> list[dict[str, Any]]:
