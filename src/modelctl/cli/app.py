@@ -5,20 +5,27 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from modelctl import __version__
 from modelctl.cli import output as show
-from modelctl.errors import ModelctlError
+from modelctl.errors import InterruptedByUserError, ModelctlError
 
 # A usage error of the command line parser; Typer exports one of its subclasses, not the class itself.
 _ParserError: type[Exception] = typer.BadParameter.__mro__[2]
 
 # Commands whose `--json` is one object a line, ended by `done` or `error`.
-LINE_COMMANDS = {"pull", "rm", "migrate", "import", "export", "verify", "prune", "serve", "demo", "install", "remove"}
+LINE_COMMANDS = {"pull", "rm", "migrate", "prune", "serve", "demo", "engine install", "engine remove"}
 INTERRUPTED = 130
+EPILOG = """\b
+Examples:
+  modelctl pull Qwen/Qwen3-0.6B
+  modelctl list
+  modelctl serve Qwen/Qwen3-0.6B
+"""
 
 # Where each command is: its module here, and its function there; a group is its module's `app`. In the help's order.
 COMMANDS = {
@@ -36,6 +43,18 @@ COMMANDS = {
     "demo": "demo:demo",
 }
 _ALIASES = {"ls"}
+
+
+class _CtrlCError(BaseException):
+    """Ctrl-C, past the parser: that would make an exit code of it which a command may also have chosen itself."""
+
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - the parser's own types are private
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise _CtrlCError from None
 
 
 def _version(value: bool) -> None:
@@ -59,11 +78,13 @@ def build(words: Sequence[str] = ()) -> typer.Typer:
     """
     app = typer.Typer(
         name="modelctl",
+        cls=_Commands,
         rich_markup_mode=None,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
         help="The model manager for vLLM: pull, keep, check and serve models in the project that uses them.",
+        epilog=EPILOG,
     )
     app.callback()(root)
     for name in [*words[:1]] if COMMANDS.keys() & {*words[:1]} else COMMANDS:
@@ -88,8 +109,8 @@ def main() -> NoReturn:
         code = _tell(error, argv)
     except _ParserError as exc:
         code = _help_instead(exc) or _tell(_usage_error(exc), argv)
-    except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
+    except (_CtrlCError, KeyboardInterrupt, typer.Abort):
+        code = _end_quietly(argv)
     except BrokenPipeError:
         # `modelctl list | head -1`: the reader has what it wanted. The signal itself stays ignored, since a closed
         # network connection raises it too.
@@ -114,21 +135,41 @@ def _help_instead(exc: Exception) -> int:
 
 
 def _usage_error(exc: Exception) -> ModelctlError:
+    import re
+
     from modelctl.errors import UsageError
 
     message = exc.format_message() if hasattr(exc, "format_message") else str(exc)
+    # In the words of our other messages: no capital, no full stop, backticks round what was typed.
+    message = re.sub(r"(?<![`\w-])--?[a-zA-Z][\w-]*", r"`\g<0>`", message.rstrip(".").replace("'", "`"))
     context = getattr(exc, "ctx", None)
     command = context.command_path if context else "modelctl"
-    return UsageError(message.rstrip(".").replace("'", "`"), hint=f"see `{command} --help`")
+    return UsageError(message[:1].lower() + message[1:], hint=f"see `{command} --help`")
+
+
+def _end_quietly(argv: list[str]) -> int:
+    """Ctrl-C where a command has nothing to say of it: a person knows, a program waits for its last line."""
+    if "--json" in _before_dashes(argv):
+        return _tell(InterruptedByUserError("interrupted", hint="run the same command again"), argv)
+    return INTERRUPTED
+
+
+def _before_dashes(argv: list[str]) -> list[str]:
+    return argv[: argv.index("--")] if "--" in argv else argv
+
+
+def _prints_lines(words: list[str]) -> bool:
+    command = " ".join(words[: 2 if words[:1] == ["engine"] else 1])
+    return command in LINE_COMMANDS and "--dry-run" not in words
 
 
 def _tell(error: ModelctlError, argv: list[str]) -> int:
     """Show an error where its reader looks: on stderr, and as JSON on stdout where that was asked for."""
-    words = argv[: argv.index("--")] if "--" in argv else argv
+    words = _before_dashes(argv)
     out = show.Output()
     if "--json" in words:
         value = show.error_object(error)
-        if LINE_COMMANDS.intersection(words[:2]) and "--dry-run" not in words:
+        if _prints_lines(words):
             out.event("error", error=value)
         else:
             out.object({"error": value})

@@ -80,7 +80,7 @@ def demo(
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Try the whole job here: pull a model, look at it, serve it, ask it, remove it.
+    """Try the whole job here: pull, look, serve, ask, remove.
 
     A small Hub on this machine offers the model, so that no other is needed. Every command is shown as you would type
     it, and really run, in a project of its own: yours, and your own cache, are left alone.

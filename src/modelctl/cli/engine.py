@@ -20,7 +20,12 @@ app = typer.Typer(
     name="engine",
     rich_markup_mode=None,
     no_args_is_help=True,
-    help="Install vLLM into an environment of its own, see which one is used, remove it.",
+    help="Install vLLM by itself, see which one is used, remove it.",
+    epilog="""\b
+Examples:
+  modelctl engine install
+  modelctl engine status
+""",
 )
 
 INSTALL_EPILOG = """\b

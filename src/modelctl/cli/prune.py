@@ -51,11 +51,12 @@ def prune(
     dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> None:
-    """Free the disk of what nobody needs: leftovers of downloads, removals and writers that were interrupted.
+    """Free the disk of what nobody needs any more.
 
-    What is being pulled or downloaded stays. So does an interrupted pull of the last 7 days, since the same pull goes
-    on with it: --older-than 0 takes it too. Of revisions that no branch or tag names, --revisions takes those that an
-    update has left behind, and none that was pulled by its commit, is named in the project's settings, or is served.
+    That is what downloads, removals and writers left behind when they were interrupted. What is being pulled or
+    downloaded stays. So does an interrupted pull of the last 7 days, since the same pull goes on with it: --older-than
+    0 takes it too. Of revisions that no branch or tag names, --revisions takes those that an update has left behind,
+    and none that was pulled by its commit, is named in the project's settings, or is served.
     """
     from modelctl.store import pruning
     from modelctl.store.superseded import Choice

@@ -56,7 +56,7 @@ def status(
     models_dir: options.ModelsDir = None,
     json: options.Json = False,
 ) -> None:
-    """Show where the models are, what is ready, what runs, and what needs a hand."""
+    """Show where models are, what is ready or runs, what needs a hand."""
     found = gather(projects.locate(models_dir))
     out = show.Output(json=json)
     if json:
