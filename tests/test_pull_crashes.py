@@ -69,7 +69,7 @@ def sweep(run: Command, hub: Hub, store: StoreBuilder, *, count: int | None, upd
         assert done.code == 0, (killed, done)
         assert content(store) == FILES, killed
         assert blobs_are_true(store), killed
-        assert leftovers(store) == [], killed
+        assert leftovers(store) == [], (killed, done)
 
 
 @pytest.mark.parametrize("update", ["fresh", "update"])

@@ -80,7 +80,7 @@ def locate(
     named += [(name, environ.get(name, "")) for name in ("MODELCTL_MODELS_DIR", "MODELS_DIR")]
     for source, value in named:
         if value:
-            found = cwd / Path(value).expanduser()
+            found = cwd / _expanded(value)
             return Project(found, f"named by `{source}`", _top_level(cwd) or cwd, _user_cache(environ), environ)
     if models_dir is not None:
         raise UsageError("`--models-dir` is empty", hint="name the folder that contains `hub/`")
@@ -96,7 +96,22 @@ def locate(
 
 def endpoint(project: Project) -> str:
     """The Hub's address, without a slash at its end."""
-    return (project.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
+    # Not at the top: `list` has no use for it.
+    from urllib.parse import urlsplit
+
+    named = project.environ.get("HF_ENDPOINT", "").strip().rstrip("/") or DEFAULT_ENDPOINT
+    try:
+        parts = urlsplit(named)
+        # Only asking for the port tells whether it is one.
+        is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        is_address = False
+    if not is_address or not named.isprintable():
+        raise UsageError(
+            f"`HF_ENDPOINT` is no address of a Hub: `{named.encode('unicode_escape').decode()}`",
+            hint=f"an address looks like `{DEFAULT_ENDPOINT}`",
+        )
+    return named
 
 
 def is_offline(project: Project) -> bool:
@@ -107,13 +122,13 @@ def is_offline(project: Project) -> bool:
 def token_file(project: Project) -> Path:
     """Where the user's own token file is, whether it exists or not."""
     named = project.environ.get("HF_TOKEN_PATH")
-    return Path(named).expanduser() if named else _hf_home(project.environ) / "token"
+    return _expanded(named) if named else _hf_home(project.environ) / "token"
 
 
 def vllm_python(project: Project) -> Path | None:
     """The interpreter whose vLLM the user wants (`MODELCTL_VLLM_PYTHON`)."""
     named = project.environ.get("MODELCTL_VLLM_PYTHON")
-    return Path(named).expanduser() if named else None
+    return _expanded(named) if named else None
 
 
 def child_environment(project: Project, *, offline: bool) -> dict[str, str]:
@@ -221,16 +236,24 @@ def _unquoted(value: str) -> str:
     return value.split(" #", 1)[0].strip()
 
 
+def _expanded(text: str) -> Path:
+    """A path with its `~` replaced; as it is where there is no home folder, as for a bare uid in a container."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
+
+
 def _hf_home(environ: Mapping[str, str]) -> Path:
     if named := environ.get("HF_HOME"):
-        return Path(named).expanduser()
+        return _expanded(named)
     cache = environ.get("XDG_CACHE_HOME")
-    return (Path(cache).expanduser() if cache else Path("~/.cache").expanduser()) / "huggingface"
+    return _expanded(cache or "~/.cache") / "huggingface"
 
 
 def _user_cache(environ: Mapping[str, str]) -> Path:
     if named := environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE"):
-        return Path(named).expanduser()
+        return _expanded(named)
     return _hf_home(environ) / "hub"
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from modelctl.project import Project
 
 KEPT = "what has arrived is kept: run the same command again and it goes on from there"
+_LONGEST_SECONDS = 24 * 60 * 60
 EPILOG = """\b
 Examples:
   modelctl pull Qwen/Qwen3-0.6B
@@ -64,6 +65,12 @@ def pull(
     wanted = [refs.parse(name, revision=revision) for name in dict.fromkeys(names)]
     if all_files and include:
         raise UsageError("`--all-files` and `--include` contradict each other", hint="give one of them")
+    # Not by bounds of the options: what is no number passes those.
+    for option, seconds, least in (("--retry-for", retry_for, 0), ("--stall-after", stall_after, 0.1)):
+        if not least <= seconds <= _LONGEST_SECONDS:
+            raise UsageError(
+                f"`{option} {seconds:g}` is no time to wait", hint=f"give {least:g} to {_LONGEST_SECONDS} seconds"
+            )
     project = projects.locate(models_dir)
     out = show.Output(json=json, quiet=quiet)
     hub = connect(project, token)

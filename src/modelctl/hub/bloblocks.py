@@ -21,7 +21,7 @@ class BlobLocks:
         path = self._paths.blob_lock(digest)
         changes.make_folder(path.parent)
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            descriptor = changes.open_lock(path)
         except OSError as exc:
             raise changes.translated(exc, doing="lock") from exc
         try:

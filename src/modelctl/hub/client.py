@@ -6,18 +6,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from modelctl.errors import ModelctlError, NotAllowedError, NotFoundError, NotWholeError, UnreachableError
+from modelctl.errors import ModelctlError, NotAllowedError, NotFoundError, NotWholeError, UnreachableError, UsageError
 from modelctl.ref import ModelRef, is_commit
-from modelctl.store.tree import TreeFile, unsafe_names
+from modelctl.store import tree
+from modelctl.store.layout import is_file_name
+from modelctl.store.tree import TreeFile
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
 
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 30.0
 _PASSING = {408, 429, 500, 502, 503, 504}
 _PAUSES = (0.5, 1.0, 2.0, 4.0)
 _LONGEST_PAUSE = 60.0
+# The Hub advises against a tenth of it; a listing whose last page leads to its first has no end.
+_MOST_ENTRIES = 1_000_000
 _Answer = TypeVar("_Answer")
 KEEP_GOING = "run the same command again: it goes on where it stopped"
 
@@ -54,16 +59,14 @@ class Hub:
 
         files: dict[str, TreeFile] = {}
         with _translated(self, ref):
-            for entry in self._api().list_repo_tree(ref.id, revision=commit, recursive=True):
+            entries = self._api().list_repo_tree(ref.id, revision=commit, recursive=True)
+            for number, entry in enumerate(entries):
+                if number == _MOST_ENTRIES:
+                    raise _untrustworthy(ref, f"more than {_MOST_ENTRIES:,} entries")
                 if isinstance(entry, RepoFile):
-                    sha256 = entry.lfs.sha256 if entry.lfs else None
-                    size = entry.lfs.size if entry.lfs else entry.size
-                    files[entry.path] = TreeFile(size, entry.blob_id, sha256, entry.xet_hash)
-        if unsafe := unsafe_names(files):
-            raise NotWholeError(
-                f"`{ref.id}` lists a file name that leads out of its folder: `{unsafe[0]}`",
-                hint="do not use this repository; nothing of it was written",
-            )
+                    _add(files, entry, ref)
+        if wrong := tree.contradiction(files):
+            raise _untrustworthy(ref, wrong)
         return files
 
     def account(self) -> str | None:
@@ -82,13 +85,44 @@ class Hub:
         return HfApi(endpoint=self.endpoint, token=self.token or False, library_name="modelctl")
 
 
+def _add(files: dict[str, TreeFile], entry: "RepoFile", ref: ModelRef) -> None:
+    """Take an entry of a listing over: its name and its hash become paths, so nothing of it is believed unseen."""
+    lfs = entry.lfs
+    name, size = str(entry.path), lfs.size if lfs else entry.size
+    if not is_file_name(name):
+        raise _untrustworthy(ref, f"a file name that leads out of its folder: {_visible(name)}")
+    file = tree.trusted(size, entry.blob_id, sha256=lfs.sha256 if lfs else None, xet_hash=entry.xet_hash)
+    if file is None:
+        raise _untrustworthy(ref, f"a file with a size or hash that is none: {_visible(name)}")
+    if files.setdefault(name, file) != file:
+        raise _untrustworthy(ref, f"one file with two contents: {_visible(name)}")
+
+
+def _untrustworthy(ref: ModelRef, what: str) -> NotWholeError:
+    return NotWholeError(f"`{ref.id}` lists {what}", hint="do not use this repository; nothing of it was written")
+
+
+def _visible(name: str) -> str:
+    """A name for a message, so short and plain that no terminal is misled."""
+    return f"`{name[:200].encode('unicode_escape').decode()}`"
+
+
 def find_token(given: str | None) -> str | None:
     """The token to send: the one given, else what huggingface_hub finds in every place it knows."""
-    if given is not None:
-        return given.strip() or None
-    from huggingface_hub import get_token
+    if given is None:
+        from huggingface_hub import get_token
 
-    return get_token()
+        try:
+            given = get_token() or ""
+        except OSError as exc:
+            raise NotAllowedError(
+                f"the token file `{exc.filename}` cannot be read: {exc.strerror}",
+                hint="make it readable, or name another one with `HF_TOKEN_PATH`",
+            ) from exc
+    token = given.strip()
+    if not (token.isascii() and token.isprintable()):
+        raise UsageError("the token holds characters that no token has", hint="log in anew: `hf auth login`")
+    return token or None
 
 
 def failure(hub: Hub, ref: ModelRef, status: int, code: str | None) -> ModelctlError:
@@ -152,7 +186,7 @@ def _patiently(ask: Callable[[], _Answer]) -> _Answer:
             if exc.response.status_code not in _PASSING:
                 raise
             asked_for = exc.response.headers.get("Retry-After", "")
-            time.sleep(min(float(asked_for), _LONGEST_PAUSE) if asked_for.isdigit() else pause)
+            time.sleep(min(float(asked_for), _LONGEST_PAUSE) if asked_for.isdecimal() else pause)
     return ask()
 
 
@@ -167,6 +201,12 @@ def _translated(hub: Hub, ref: ModelRef) -> Iterator[None]:
         raise failure(hub, ref, response.status_code, response.headers.get("X-Error-Code")) from exc
     except _network_errors() as exc:
         raise unreachable(hub, str(exc) or type(exc).__name__) from exc
+    except ImportError as exc:
+        # What httpx raises for want of the package that it would speak SOCKS with; our own transfers do not either.
+        raise UnreachableError(
+            "the environment names a SOCKS proxy, and modelctl speaks with HTTP proxies alone",
+            hint="name an HTTP proxy in `https_proxy`, or unset `all_proxy`",
+        ) from exc
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         # What stands between us and the Hub answered in its place, such as a captive portal.
         raise unreachable(hub, "its answer is not that of a Hub") from exc

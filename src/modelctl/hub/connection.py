@@ -18,6 +18,8 @@ from modelctl import __version__
 
 MAX_REDIRECTS = 10
 _REDIRECTS = {301, 302, 303, 307, 308}
+# All that has a meaning in an address, and what is escaped already.
+_IN_ADDRESSES = "%:/?#[]@!$&'()*+,;=~"
 _DRAIN_LIMIT = 256 * 1024
 USER_AGENT = f"modelctl/{__version__}"
 
@@ -41,7 +43,17 @@ class Target:
 
     def follow(self, location: str) -> "Target":
         """The target that a redirect names; a foreign origin gets no token."""
-        url = urllib.parse.urljoin(self.url, location)
+        # The header's bytes come as Latin-1, and not every server escapes what an address may not hold.
+        escaped = urllib.parse.quote(location.encode("latin-1"), safe=_IN_ADDRESSES)
+        try:
+            url = urllib.parse.urljoin(self.url, escaped)
+            parts = urllib.parse.urlsplit(url)
+            # Only asking for the port tells whether it is one.
+            is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:
+            is_address = False
+        if not is_address:
+            raise BrokenResponseError(f"it is sent to `{escaped[:200]}`, which is no HTTP address")
         there = Target(url, self.token)
         return there if there.origin == self.origin else Target(url, None)
 
@@ -125,14 +137,16 @@ def is_redirect(response: http.client.HTTPResponse) -> bool:
 
 def _connect(origin: str, proxy: urllib.parse.SplitResult | None, timeout: float) -> http.client.HTTPConnection:
     parts = urllib.parse.urlsplit(origin)
-    host, port = (proxy.hostname, proxy.port or 80) if proxy else (parts.hostname, parts.port)
+    # Never without a port: the library would look for one in the host, and find it in an IPv6 address.
+    own_port = parts.port or (443 if parts.scheme == "https" else 80)
+    host, port = (proxy.hostname, proxy.port or 80) if proxy else (parts.hostname, own_port)
     if parts.scheme not in {"http", "https"} or not parts.hostname or not host:
         raise BrokenResponseError(f"`{origin}` is not an HTTP address")
     if parts.scheme == "http":
         return http.client.HTTPConnection(host, port, timeout=timeout)
     secure = http.client.HTTPSConnection(host, port, timeout=timeout, context=_tls())
     if proxy is not None:
-        secure.set_tunnel(parts.hostname, parts.port or 443, headers=_proxy_authorisation(proxy))
+        secure.set_tunnel(parts.hostname, own_port, headers=_proxy_authorisation(proxy))
     return secure
 
 

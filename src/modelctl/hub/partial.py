@@ -7,10 +7,11 @@ further than the final hash: what a partial claims to hold counts only once the 
 import contextlib
 import json
 import os
+import stat
 import threading
 from pathlib import Path
 
-from modelctl.store import changes
+from modelctl.store import changes, reading
 from modelctl.store.layout import RepoPaths
 
 Range = tuple[int, int]
@@ -28,8 +29,8 @@ class Partial:
         self._journal = paths.journal(digest)
         changes.make_folder(self.path.parent)
         try:
-            self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-            self._received = self._read_journal() if os.fstat(self.descriptor).st_size == size else []
+            self.descriptor = changes.open_own(self.path, os.O_RDWR)
+            self._received = journalled(paths, digest, size)
             os.ftruncate(self.descriptor, size)
         except OSError as exc:
             raise changes.translated(exc, doing="write") from exc
@@ -128,15 +129,6 @@ class Partial:
                 os.close(self.descriptor)
                 self.descriptor = -1
 
-    def _read_journal(self) -> list[Range]:
-        try:
-            match json.loads(self._journal.read_bytes()):
-                case {"size": self.size, "received": list(ranges)}:
-                    return _merged([(start, end) for start, end in ranges if 0 <= start < end <= self.size])
-        except (OSError, ValueError, TypeError):
-            pass
-        return []
-
     def _write_journal(self, ranges: list[Range]) -> None:
         temporary = self._journal.with_suffix(".tmp")
         with contextlib.suppress(FileNotFoundError):
@@ -148,6 +140,29 @@ class Partial:
         finally:
             os.close(descriptor)
         temporary.replace(self._journal)
+
+
+def journalled(paths: RepoPaths, digest: str, size: int) -> list[Range]:
+    """The ranges of an unfinished blob that its journal vouches for, as far as its file can hold them."""
+    try:
+        there = paths.partial(digest).lstat()
+    except OSError:
+        return []
+    if not stat.S_ISREG(there.st_mode) or there.st_size != size:
+        return []
+    match reading.document(paths.journal(digest)):
+        case {"size": int(of), "received": list(ranges)} if of == size:
+            return _merged([(span[0], span[1]) for span in ranges if _is_range(span, size)])
+        case _:
+            return []
+
+
+def _is_range(span: object, size: int) -> bool:
+    match span:
+        case [int(start), int(end)]:
+            return 0 <= start < end <= size
+        case _:
+            return False
 
 
 def _merged(ranges: list[Range]) -> list[Range]:

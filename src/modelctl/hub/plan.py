@@ -2,21 +2,23 @@
 
 import contextlib
 import json
-import shutil
-from collections.abc import Mapping
+import os
+import stat
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
 from modelctl import selection
-from modelctl.errors import NotFoundError, UnreachableError
+from modelctl.errors import ModelctlError, NotFoundError, NotWholeError, UnreachableError
 from modelctl.hub import client, transfer
 from modelctl.hub.client import Hub
+from modelctl.hub.partial import journalled
 from modelctl.hub.transfer import Blob
 from modelctl.ref import ModelRef, is_commit
 from modelctl.selection import Selection
-from modelctl.store import layout, tree
+from modelctl.store import disk, layout, reading, tree
 from modelctl.store.layout import RepoPaths
 from modelctl.store.tree import TreeFile
 
@@ -102,7 +104,9 @@ def plan(hub: Hub, folder: Path, ref: ModelRef, *, choice: Choice, offline: bool
     if offline:
         raise _offline(paths, ref)
     if commit is None or listing is None:
-        commit = hub.resolve(ref).commit
+        asked, commit = commit, hub.resolve(ref).commit
+        if asked not in {None, commit}:
+            raise client.unreachable(hub, f"it answers with the commit `{commit}` where `{asked}` was asked for")
         listing = tree.read(paths, commit)
     has_tree = listing is not None
     if listing is None:
@@ -148,7 +152,7 @@ def _planned(
         skipped=tuple((name, sizes[name]) for name in sorted(set(listing) - names)),
         to_fetch=sum(missing.values()) - sum(resumed.values()),
         resumed=resumed,
-        free=free_bytes(paths.hub),
+        free=disk.free(paths.hub),
         format=found.format,
         kind="part" if choice.include else found.kind,
         note=found.note,
@@ -174,12 +178,25 @@ def _chosen(ref: ModelRef, found: Selection, listing: Mapping[str, TreeFile], ch
     if choice.include:
         names = {name for name in names if any(fnmatchcase(name, pattern) for pattern in choice.include)}
     names = {name for name in names if not any(fnmatchcase(name, pattern) for pattern in choice.exclude)}
+    _refuse_unwritable(names)
     if not names:
         raise NotFoundError(
             f"no file of `{ref.id}` is left to pull",
             hint=f"see them all with `modelctl pull {ref} --all-files --dry-run`",
         )
     return names
+
+
+def _refuse_unwritable(names: Iterable[str]) -> None:
+    """Stop where the locale's encoding has no bytes for a name, before anything is fetched."""
+    for name in names:
+        try:
+            os.fsencode(name)
+        except UnicodeEncodeError as exc:
+            raise ModelctlError(
+                f"the encoding of this locale, `{exc.encoding}`, has no way to write `{name}`",
+                hint="set `LC_ALL=C.UTF-8`, then run the same command again",
+            ) from exc
 
 
 def _refuse_unloadable(ref: ModelRef, found: Selection) -> None:
@@ -209,6 +226,11 @@ def _documents(
     documents: dict[str, Any] = {}
     for name in selection.deciding(listing):
         file = listing[name]
+        if file.size > reading.MAX_JSON:
+            raise NotWholeError(
+                f"`{name}` of `{ref.id}` is said to have {file.size:,} bytes, too many for what it should hold",
+                hint="do not use this repository; nothing of it was written",
+            )
         content = _read_blob(paths, commit, name, file)
         if content is None and offline:
             return None
@@ -221,9 +243,9 @@ def _documents(
 
 def _read_blob(paths: RepoPaths, commit: str, name: str, file: TreeFile) -> bytes | None:
     for path in (paths.blob(file.digest), paths.entry(commit, name)):
-        with contextlib.suppress(OSError):
-            if path.stat().st_size == file.size:
-                return path.read_bytes()
+        content = reading.head(path, file.size + 1)
+        if content is not None and len(content) == file.size:
+            return content
     return None
 
 
@@ -251,7 +273,7 @@ def _source(
 def is_present(paths: RepoPaths, commit: str, file: PlannedFile) -> bool:
     """Whether the blob is there with its size, or the entry itself is the file, as on systems without links."""
     with contextlib.suppress(OSError):
-        return paths.blob(file.digest).stat().st_size == file.size
+        return _is_file_of(paths.blob(file.digest), file.size)
     return is_plain_entry(paths, commit, file)
 
 
@@ -259,25 +281,19 @@ def is_plain_entry(paths: RepoPaths, commit: str, file: PlannedFile) -> bool:
     """Whether the snapshot entry is the file itself, with its size."""
     entry = paths.entry(commit, file.name)
     with contextlib.suppress(OSError):
-        return not entry.is_symlink() and entry.stat().st_size == file.size
+        return not entry.is_symlink() and _is_file_of(entry, file.size)
     return False
+
+
+def _is_file_of(path: Path, size: int) -> bool:
+    """Whether a path leads to a file of that size; a folder or a pipe has a size too."""
+    status = path.stat()
+    return stat.S_ISREG(status.st_mode) and status.st_size == size
 
 
 def _resumed(paths: RepoPaths, digest: str, size: int) -> int:
     """Bytes of an interrupted blob that its journal vouches for."""
-    try:
-        journal = json.loads(paths.journal(digest).read_bytes())
-        if journal["size"] != size or paths.partial(digest).stat().st_size != size:
-            return 0
-        return sum(int(end) - int(start) for start, end in journal["received"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
-
-
-def free_bytes(folder: Path) -> int:
-    """Free bytes of the file system on which the hub folder lies, or will lie."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return shutil.disk_usage(existing).free
+    return sum(end - start for start, end in journalled(paths, digest, size))
 
 
 def _commits(paths: RepoPaths) -> set[str]:

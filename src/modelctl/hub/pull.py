@@ -1,10 +1,9 @@
 """Bringing a planned model into the project: blobs, then snapshot entries, then the ref."""
 
-import contextlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,14 +11,16 @@ from modelctl import process
 from modelctl.errors import ModelctlError, NoRoomError
 from modelctl.hub import client, transfer
 from modelctl.hub.client import Hub
-from modelctl.hub.plan import PlannedFile, PullPlan, free_bytes, is_plain_entry, is_present
+from modelctl.hub.plan import PlannedFile, PullPlan, is_plain_entry, is_present
 from modelctl.hub.transfer import Blob
 from modelctl.hub.workers import Limits, Workers
 from modelctl.progress import Progress
 from modelctl.ref import ModelRef
-from modelctl.store import changes, lock, standing, tree
+from modelctl.store import changes, disk, lock, reading, standing, tree
 from modelctl.store.layout import RepoPaths, link_target
 
+# Longer than a commit, so that what follows one is seen.
+_LONGEST_REF = 64
 # What folders, links and journals need beside the blobs.
 _MARGIN = 16 * 1024 * 1024
 
@@ -60,6 +61,7 @@ def execute(
     fetched = 0
     with lock.held(paths, "pull", wait=wait):
         wanted = [file for file in planned.files if planned.force or not is_present(paths, planned.commit, file)]
+        changes.refuse_links(paths, _written(planned))
         if wanted:
             _check_room(planned)
             _write_record(planned)
@@ -78,6 +80,15 @@ def _result(planned: PullPlan, began: float, *, fetched: int) -> PullResult:
     return PullResult(planned.id, planned.commit, planned.snapshot, len(planned.files), planned.size, fetched, seconds)
 
 
+def _written(planned: PullPlan) -> Iterator[Path]:
+    """A path in every folder of the model that a pull writes into."""
+    paths, commit = planned.paths, planned.commit
+    yield from (paths.blob("any"), paths.partial("any"), paths.pull_record, paths.tree(commit))
+    yield from (paths.entry(commit, file.name) for file in planned.files)
+    if planned.ref is not None:
+        yield paths.ref(planned.ref)
+
+
 def _is_settled(planned: PullPlan) -> bool:
     """Whether all of it is there to be seen already, and nothing of an unfinished pull."""
     paths = planned.paths
@@ -88,6 +99,7 @@ def _is_settled(planned: PullPlan) -> bool:
         and all(_is_shown(paths, planned.commit, file) for file in planned.files)
         and _is_named(planned)
         and not paths.pull_record.exists()
+        and not paths.partials.exists()
     )
 
 
@@ -108,7 +120,7 @@ def _is_shown(paths: RepoPaths, commit: str, file: PlannedFile) -> bool:
 
 
 def _check_room(planned: PullPlan) -> None:
-    needed, free = planned.to_fetch + _MARGIN, free_bytes(planned.paths.hub)
+    needed, free = planned.to_fetch + _MARGIN, disk.free(planned.paths.hub)
     if needed > free:
         raise NoRoomError(
             f"`{planned.id}` needs {needed:,} bytes, and the file system of `{planned.paths.hub}` has {free:,} free",
@@ -186,6 +198,5 @@ def _publish(planned: PullPlan) -> None:
 
 
 def _read_ref(paths: RepoPaths, name: str) -> str | None:
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        return paths.ref(name).read_text()
-    return None
+    content = reading.head(paths.ref(name), _LONGEST_REF)
+    return None if content is None else content.decode("ascii", "replace")

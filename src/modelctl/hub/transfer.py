@@ -6,7 +6,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from modelctl.errors import ModelctlError
@@ -29,7 +29,7 @@ _SAVE_BYTES = 8 * 1024 * 1024
 _SAVE_SECONDS = 2.0
 _HASH_STEP = 1024 * 1024
 _REFUSED = {401, 403, 404, 410}
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 
 
 class TryAgainError(Exception):
@@ -72,6 +72,13 @@ class Source:
             if self._target is None:
                 self._target = self._locate(connections)
             return self._target
+
+    def move(self, target: Target, location: str) -> None:
+        """Go on to where storage sends, as a mirror does; back at the Hub's own address, ask the Hub."""
+        there = target.follow(location)
+        with self._lock:
+            if self._target == target:
+                self._target = None if self.is_hub(target) or self.is_hub(there) else there
 
     def expire(self, target: Target) -> None:
         """Ask the Hub again next time, unless somebody has already."""
@@ -125,38 +132,44 @@ class Transfer:
         Raises `TryAgainError` for what may pass, `NoRangesError` where only the whole can be had.
         """
         start, end = span
+        target, response = self._ask(connections, headers={"Range": f"bytes={start}-{end - 1}"})
+        try:
+            if response.status == http.client.PARTIAL_CONTENT:
+                self._check_range(response, start)
+            elif start > 0 or end < self.blob.size:
+                raise NoRangesError
+            return self._receive(response, span, stop)
+        finally:
+            if not response.isclosed():
+                # The rest of the answer, if there is one, is not wanted: what is asked next would come after it.
+                connections.drop(target)
+
+    def fetch_whole(self, connections: Connections, stop: threading.Event) -> None:
+        """Fetch everything in one answer, from a server that knows no ranges."""
+        target, response = self._ask(connections)
+        try:
+            at = self._receive(response, (0, self.blob.size), stop)
+        finally:
+            connections.drop(target)
+        if at < self.blob.size and not stop.is_set():
+            raise TryAgainError("the connection ended early")
+
+    def _ask(
+        self, connections: Connections, *, headers: Mapping[str, str] | None = None
+    ) -> tuple[Target, http.client.HTTPResponse]:
+        """Ask for content where it is; an address that moved or expired is renewed by the next try."""
         target = self.source.target(connections)
-        response = connections.request(target, headers={"Range": f"bytes={start}-{end - 1}"})
+        response = connections.request(target, headers=headers)
         if is_redirect(response):
             connections.finish(target, response)
-            self.source.expire(target)
+            self.source.move(target, response.headers["Location"])
             raise TryAgainError("its address has moved", wait=0)
         if response.status in _REFUSED and not self.source.is_hub(target):
             connections.finish(target, response)
             self.source.expire(target)
             raise TryAgainError("its signed address has expired", wait=0)
-        check(response, self._refusal)
-        if response.status == http.client.PARTIAL_CONTENT:
-            self._check_range(response, start)
-        elif start > 0 or end < self.blob.size:
-            connections.drop(target)
-            raise NoRangesError
-        at = self._receive(response, span, stop)
-        if response.isclosed():
-            return at
-        # The rest of the answer, if there is one, was not asked for.
-        connections.drop(target)
-        return at
-
-    def fetch_whole(self, connections: Connections, stop: threading.Event) -> None:
-        """Fetch everything in one answer, from a server that knows no ranges."""
-        target = self.source.target(connections)
-        response = connections.request(target)
-        check(response, self._refusal)
-        at = self._receive(response, (0, self.blob.size), stop)
-        connections.drop(target)
-        if at < self.blob.size and not stop.is_set():
-            raise TryAgainError("the connection ended early")
+        _check_or_finish(connections, target, response, self._refusal)
+        return target, response
 
     def hash_more(self) -> bool:
         """Hash what has arrived without a gap; whether there was anything. Called under `hashing`."""
@@ -222,13 +235,15 @@ def fetch_small(connections: Connections, blob: Blob, refusal: Refusal) -> bytes
             break
         connections.finish(target, response)
         target = target.follow(response.headers["Location"])
-    check(response, refusal if target.origin == blob.target.origin else _not_final)
+    _check_or_finish(connections, target, response, refusal if target.origin == blob.target.origin else _not_final)
     buffer = bytearray(blob.size + 1)
     view, at = memoryview(buffer), 0
-    while at <= blob.size and (count := read_into(response, view[at:])):
-        at += count
-    if not response.isclosed():
-        connections.drop(target)
+    try:
+        while at <= blob.size and (count := read_into(response, view[at:])):
+            at += count
+    finally:
+        if not response.isclosed():
+            connections.drop(target)
     content = bytes(view[:at])
     if at < blob.size:
         raise TryAgainError("the connection ended early")
@@ -265,6 +280,17 @@ def check(response: http.client.HTTPResponse, refusal: Refusal) -> None:
     raise refusal(status, response.headers.get("X-Error-Code"))
 
 
+def _check_or_finish(
+    connections: Connections, target: Target, response: http.client.HTTPResponse, refusal: Refusal
+) -> None:
+    """`check`, after which a refused answer does not stand before the next one on its connection."""
+    try:
+        check(response, refusal)
+    except TryAgainError:
+        connections.finish(target, response)
+        raise
+
+
 def new_hash(digest: str, size: int) -> "hashlib._Hash":
     """The hash that gives a blob its name: SHA-256, or git's SHA-1 with its header."""
     if is_sha256(digest):
@@ -276,7 +302,7 @@ def new_hash(digest: str, size: int) -> "hashlib._Hash":
 
 def _retry_after(response: http.client.HTTPResponse) -> float | None:
     value = response.headers.get("Retry-After", "")
-    return float(value) if value.isdigit() else None
+    return float(value) if value.isdecimal() else None
 
 
 def _not_final(status: int, _code: str | None) -> ModelctlError:
@@ -294,7 +320,10 @@ def write_small(paths: RepoPaths, digest: str, content: bytes) -> None:
     """Put proven content under its name by one rename; `changes.make_durable` makes many of them durable at once."""
     temporary = paths.partial(digest)
     try:
-        temporary.write_bytes(content)
+        descriptor = changes.open_own(temporary, os.O_WRONLY)
+        with os.fdopen(descriptor, "wb") as file:
+            file.truncate(0)
+            file.write(content)
         temporary.replace(paths.blob(digest))
     except OSError as exc:
         raise changes.translated(exc, doing="write") from exc

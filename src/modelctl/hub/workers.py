@@ -70,6 +70,7 @@ class Workers:
         self._left: set[str] = set()
         self._known: dict[str, int] = {}
         self._arrived = time.monotonic()
+        self._told = 0
         self.fetched = 0
 
     def run(self, blobs: Sequence[Blob], progress: Progress, *, resumed: Mapping[str, int], base: int = 0) -> None:
@@ -109,6 +110,10 @@ class Workers:
         with self._changed:
             there = sum(self._known.values())
             there += sum(one.partial.received - self._known[digest] for digest, one in self._open.items())
+            if there > self._told:
+                # Also where no part is whole yet: on a slow line one part takes longer than the patience lasts.
+                self._arrived = time.monotonic()
+            self._told = there
         progress.advance(base + there)
 
     def _end(self, threads: list[threading.Thread]) -> None:

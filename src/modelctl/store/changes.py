@@ -4,6 +4,7 @@ Everything is built under a temporary name on the same file system and published
 """
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -37,7 +38,12 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as exc:
-        in_the_way = next(path for path in (folder, *folder.parents) if path.exists() and not path.is_dir())
+        in_the_way = next(path for path in (folder, *folder.parents) if os.path.lexists(path) and not path.is_dir())
+        if in_the_way.is_symlink() and not in_the_way.exists():
+            raise ModelctlError(
+                f"`{in_the_way}` is a link to `{in_the_way.readlink()}`, which is not there",
+                hint="mount the disk that it leads to, or name another folder with `--models-dir`",
+            ) from exc
         raise ModelctlError(
             f"`{in_the_way}` is a file where a folder should be",
             hint="move it away, or name another folder with `--models-dir`",
@@ -53,6 +59,49 @@ def make_hub(hub: Path) -> None:
     if not tag.exists():
         # Not beside it: other tools warn of what they do not know at the top of a hub folder.
         write_file(tag, layout.CACHE_TAG_TEXT, via=hub / ".locks")
+
+
+def open_own(path: Path, flags: int) -> int:
+    """Open a file that only modelctl writes to, made if it is not there, and nothing but a file of its own.
+
+    Whatever else has its name, a link, a pipe or a second name of some other file, would be written to in its place.
+    """
+    flags |= os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    with contextlib.suppress(FileNotFoundError):
+        there = path.lstat()
+        if stat.S_ISDIR(there.st_mode):
+            path.rmdir()
+        elif not stat.S_ISREG(there.st_mode) or there.st_nlink != 1:
+            path.unlink()
+    return os.open(path, flags, 0o666)
+
+
+def open_lock(path: Path) -> int:
+    """Open a lock file, made if it is not there. What leads elsewhere, or is no file, is refused and left alone."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(path, flags, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return descriptor
+
+
+def refuse_links(paths: layout.RepoPaths, written: Iterable[Path]) -> None:
+    """Raise where a link inside the model's folder would lead what is written out of it.
+
+    The folder itself and the hub folder may be links: whole models are kept elsewhere so.
+    """
+    seen = {paths.folder}
+    for path in written:
+        folder = path.parent
+        while folder not in seen:
+            seen.add(folder)
+            if folder.is_symlink():
+                raise ModelctlError(
+                    f"`{folder}` is a link where a folder should be",
+                    hint=f"take the link away; `{paths.folder}` itself may be one",
+                )
+            folder = folder.parent
 
 
 def write_file(path: Path, text: str, *, mode: int | None = None, via: Path | None = None) -> None:

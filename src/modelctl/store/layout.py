@@ -12,10 +12,9 @@ hub/.locks/models--ORG--NAME/<blob>.lock
 hub/.locks/.modelctl-trash/                             ours: set aside, not yet freed
 """
 
-import os
 import re
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from modelctl.errors import NotFoundError
 from modelctl.ref import is_commit, is_model_id, is_revision
@@ -29,6 +28,10 @@ CACHE_TAG_TEXT = (
     "# For information about cache directory tags, see:\n"
     "#\thttps://bford.info/cachedir/\n"
 )
+# A terminal would obey some of these, and half of a surrogate pair is no character.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+# What every file system takes, with room for the folders above it.
+_LONGEST_NAME, _LONGEST_PART = 1024, 255
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -172,17 +175,14 @@ def shared_blobs(hub: Path) -> Path:
 
 
 def is_file_name(name: str) -> bool:
-    """Whether a file name that the Hub gave stays inside a snapshot folder."""
-    path = PurePosixPath(name)
+    """Whether a file name that the Hub gave stays inside a snapshot folder; disks and terminals have to bear it too."""
+    # In bytes, so that it means the same in every locale.
+    data = name.encode("utf-8", "surrogatepass")
     return (
-        bool(name)
-        and "\0" not in name
+        len(data) <= _LONGEST_NAME
+        and _UNPRINTABLE.search(name) is None
         and "\\" not in name
-        and not path.is_absolute()
-        and name == str(path)
-        and ".." not in path.parts
-        and name != "."
-        and all(len(os.fsencode(part)) <= 255 for part in path.parts)
+        and all(part not in {b"", b".", b".."} and len(part) <= _LONGEST_PART for part in data.split(b"/"))
     )
 
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from modelctl import process
 from modelctl.errors import BusyError
-from modelctl.store import changes
+from modelctl.store import changes, reading
 
 _POLL = 0.1
 
@@ -54,10 +54,7 @@ def held(
 
 def holder(paths: Lockable) -> process.Owner | None:
     """Who holds the model's lock now, as far as its record tells and that process lives."""
-    try:
-        owner = process.from_json(json.loads(paths.lock.read_bytes() or b"null"))
-    except (OSError, ValueError):
-        return None
+    owner = process.from_json(reading.document(paths.lock))
     return owner if owner and process.is_alive(owner) else None
 
 
@@ -95,7 +92,7 @@ def _open(path: Path) -> int:
     while True:
         changes.make_folder(path.parent)
         try:
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            return changes.open_lock(path)
         except FileNotFoundError:
             # Gone between the two steps: the model was removed, and the folder of its locks with it.
             continue

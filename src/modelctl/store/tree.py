@@ -37,7 +37,7 @@ def read(paths: RepoPaths, commit: str) -> dict[str, TreeFile] | None:
     files: dict[str, TreeFile] = {}
     for name, entry in listed.items():
         file = _file(entry)
-        if file is None:
+        if file is None or not is_file_name(name):
             return None
         files[name] = file
     return files
@@ -66,15 +66,29 @@ def _entry(file: TreeFile) -> dict[str, object]:
 
 def _file(entry: object) -> TreeFile | None:
     match entry:
-        case {"size": int(size), "blob_id": str(blob_id), **rest} if size >= 0 and is_git_sha1(blob_id):
-            sha256, xet_hash = rest.get("lfs_sha256"), rest.get("xet_hash")
-            if sha256 is not None and not (isinstance(sha256, str) and is_sha256(sha256)):
-                return None
-            return TreeFile(size, blob_id, sha256, xet_hash if isinstance(xet_hash, str) else None)
+        case {"size": size, "blob_id": blob_id, **rest}:
+            return trusted(size, blob_id, sha256=rest.get("lfs_sha256"), xet_hash=rest.get("xet_hash"))
         case _:
             return None
 
 
-def unsafe_names(files: Mapping[str, TreeFile]) -> list[str]:
-    """The names that must never become paths, sorted."""
-    return sorted(name for name in files if not is_file_name(name))
+def trusted(size: object, blob_id: object, *, sha256: object, xet_hash: object) -> TreeFile | None:
+    """A file as somebody else describes it, `None` where size and hashes are none: a hash becomes a path."""
+    if not (isinstance(size, int) and size >= 0 and isinstance(blob_id, str) and is_git_sha1(blob_id)):
+        return None
+    if sha256 is not None and not (isinstance(sha256, str) and is_sha256(sha256)):
+        return None
+    return TreeFile(size, blob_id, sha256, xet_hash if isinstance(xet_hash, str) else None)
+
+
+def contradiction(files: Mapping[str, TreeFile]) -> str | None:
+    """What no commit can hold: a file that is also a folder, or a content with two sizes. `None` where all is well."""
+    sizes: dict[str, int] = {}
+    for name, file in files.items():
+        parts = name.split("/")
+        for length in range(1, len(parts)):
+            if (folder := "/".join(parts[:length])) in files:
+                return f"`{folder}` both as a file and as a folder"
+        if sizes.setdefault(file.digest, file.size) != file.size:
+            return f"two sizes for the content of `{name}`"
+    return None
