@@ -11,6 +11,7 @@ import pytest
 
 from modelctl.engine import home as engines
 from tests.command import Command, clean_environment
+from tests.crashes import spread
 from tests.disks import another_disk
 from tests.guard import fence
 from tests.hub.loopback import Hub, make_hub_in
@@ -45,6 +46,21 @@ def pytest_configure(config: pytest.Config) -> None:
     fence.raise_fence(folders=folders, record=str(record))
     # In the background of a shell without job control Ctrl-C is ignored, also by whatever the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave to the sweep what a `matrix` does not keep for the plain run: always the same cases, spread over the table."""
+    tables: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("matrix"):
+            tables.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for cases in tables.values():
+        mark = cases[0].get_closest_marker("matrix")
+        kept = {at - 1 for at in spread(len(cases), mark.args[0])} if mark else set()
+        for at, item in enumerate(cases):
+            if at not in kept:
+                item.add_marker("sweep")
 
 
 @pytest.fixture(autouse=True)

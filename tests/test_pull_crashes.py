@@ -74,7 +74,7 @@ def sweep(run: Command, hub: Hub, store: StoreBuilder, *, count: int | None, upd
 
 @pytest.mark.parametrize("update", ["fresh", "update"])
 def test_a_sample_of_kills(run: Command, hub: Hub, store: StoreBuilder, update: str) -> None:
-    sweep(run, hub, store, count=5, update=update == "update")
+    sweep(run, hub, store, count=4, update=update == "update")
 
 
 @pytest.mark.sweep

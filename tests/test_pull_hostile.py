@@ -69,6 +69,7 @@ def test_a_hash_that_is_a_path_never_becomes_one(run: Command, hub: Hub, victim:
 DEEP = "a/" * 600 + "x.json"
 
 
+@pytest.mark.matrix(2)
 @pytest.mark.parametrize(
     ("entries", "what"),
     [
@@ -120,6 +121,7 @@ def test_another_commit_than_asked_for_is_refused(run: Command, hub: Hub) -> Non
     assert f"answers with the commit `{'a' * 40}` where `{'b' * 40}` was asked for" in done.stderr
 
 
+@pytest.mark.matrix(2)
 @pytest.mark.parametrize("where", ["file:///etc/passwd", "http://[::1", "http://host:99999/x", "http://host:x/"])
 def test_a_redirect_to_what_is_no_address_is_an_error_of_ours(run: Command, hub: Hub, where: str) -> None:
     hub.add(NAME, files=FILES)
@@ -200,6 +202,7 @@ def _ref(paths: RepoPaths, _: str) -> Path:
     return paths.ref("main")
 
 
+@pytest.mark.matrix(2)
 @pytest.mark.parametrize("files", [FILES, LARGE], ids=["small", "large"])
 @pytest.mark.parametrize(
     ("where", "put"),
@@ -238,6 +241,7 @@ def test_what_stands_where_a_file_of_ours_should_be_is_replaced(
     assert blobs_are_true(store)
 
 
+@pytest.mark.matrix(2)
 @pytest.mark.parametrize("received", [[[0.5, 10.5]], [[0, 10**15]], [["a", "b"]], [[5]], [[0, 9], [0, 9]], {}])
 def test_a_journal_is_believed_no_more_than_its_file_can_hold(
     run: Command, hub: Hub, store: StoreBuilder, received: object
@@ -256,6 +260,7 @@ def test_a_journal_is_believed_no_more_than_its_file_can_hold(
     assert leftovers(store) == []
 
 
+@pytest.mark.matrix(2)
 @pytest.mark.parametrize("put", [_link, _pipe])
 def test_a_lock_that_is_no_file_is_refused_and_left_alone(
     run: Command, hub: Hub, store: StoreBuilder, victim: Path, put: Callable[[Path, Path], None]
@@ -271,6 +276,7 @@ def test_a_lock_that_is_no_file_is_refused_and_left_alone(
     assert os.path.lexists(lock)
 
 
+@pytest.mark.matrix(2)
 @pytest.mark.parametrize("name", [".modelctl", "blobs", "refs", "snapshots", "trees", "snapshots/COMMIT/sub"])
 def test_a_link_inside_the_model_leads_nothing_out(
     run: Command, hub: Hub, store: StoreBuilder, tmp_path: Path, name: str
@@ -319,6 +325,7 @@ def test_a_hub_folder_on_a_disk_that_is_not_mounted(run: Command, hub: Hub) -> N
     ]
 
 
+@pytest.mark.matrix(2)
 @pytest.mark.parametrize(
     ("argv", "env", "code", "message"),
     [
