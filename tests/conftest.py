@@ -50,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave to the sweep what a `matrix` does not keep for the plain run: always the same cases, spread over the table."""
+    """Leave to the sweep what a `matrix` does not keep for the plain run: always the same cases, spread over it."""
     tables: dict[str, list[pytest.Item]] = {}
     for item in items:
         if item.get_closest_marker("matrix"):
