@@ -198,9 +198,10 @@ def _indexed(
     """The shards that an index names and those of them that are not there; without an index, `otherwise`."""
     document = documents.get(index) if index in sizes else None
     weight_map = document.get("weight_map") if isinstance(document, dict) else None
-    if not isinstance(weight_map, dict) or not weight_map:
+    named = weight_map.values() if isinstance(weight_map, dict) else ()
+    shards = {shard for shard in named if isinstance(shard, str)}
+    if not shards:
         return otherwise, ()
-    shards = {shard for shard in weight_map.values() if isinstance(shard, str)}
     return sorted(shards & set(sizes)), tuple(sorted(shards - set(sizes)))
 
 
