@@ -454,7 +454,7 @@ def test_a_folder_that_may_not_be_written_names_the_line_that_mends_it(run: Comm
     assert (done.code, done.stdout) == (4, "")
     assert done.stderr.splitlines()[-2:] == [
         f"error: cannot create `{hubs}`: Permission denied",
-        f"hint: `sudo chown -R $(id -u):$(id -g) {hubs}` makes it yours, if it should be",
+        f"hint: `sudo chown -R $(id -u):$(id -g) {hubs.parent}` makes it yours, if it should be",
     ]
 
 

@@ -480,6 +480,20 @@ def test_a_damaged_quantisation_breaks_a_model(store: StoreBuilder) -> None:
     assert told(the_model(store)) == [("damaged", "`tiny-Q4_0.gguf` is no GGUF file", FORCE)]
 
 
+def test_what_mends_one_quantisation_of_several_names_it(store: StoreBuilder) -> None:
+    commit = store.add(NAME, files={"README.md": "", **QUANTISED}, revision="v1")
+    store.paths(NAME).entry(commit, "tiny-Q4_0.gguf").unlink()
+    store.blob(NAME, "tiny-Q8_0.gguf", revision="v1").write_bytes(b"GGML" + bytes(60))
+    fixes = {problem.fix for problem in the_model(store).problems}
+    assert fixes == {f"{PULL}@v1:Q8_0 --force"}
+    paths = store.paths(NAME)
+    shutil.rmtree(paths.snapshots)
+    paths.private.mkdir()
+    record = {"commit": commit, "revision": "v1", "files": ["README.md", "tiny-Q8_0.gguf"], "total": 9}
+    paths.pull_record.write_text(json.dumps(record), encoding="utf-8")
+    assert the_model(store).problems[0].fix == f"{PULL}@v1:Q8_0"
+
+
 def test_a_download_of_the_library_without_a_listing_is_partial_until_weights_are_there(store: StoreBuilder) -> None:
     commit = store.add(NAME, files=generator(), tree=False)
     store.paths(NAME).blob("1" * 64 + ".incomplete").write_bytes(bytes(50))

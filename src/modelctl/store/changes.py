@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from modelctl.errors import ModelctlError, NoRoomError, NotAllowedError
-from modelctl.store import deletion, layout
+from modelctl.store import deletion, layout, ownership
 
 _NO_ROOM = {28, 122}  # ENOSPC, EDQUOT
 _NOT_ALLOWED = {1, 13, 30}  # EPERM, EACCES, EROFS
@@ -26,11 +26,19 @@ def translated(exc: OSError, *, doing: str) -> ModelctlError:
     if exc.errno in _NO_ROOM:
         return NoRoomError(what, hint="free some space, then run the same command again: nothing that arrived is lost")
     if exc.errno in _NOT_ALLOWED:
-        hint = "see who owns it with `modelctl status`"
-        if exc.filename:
-            hint = f"`sudo chown -R $(id -u):$(id -g) {exc.filename}` makes it yours, if it should be"
-        return NotAllowedError(what, hint=hint)
+        return NotAllowedError(what, hint=_way_in(exc))
     return ModelctlError(what, hint="look at the path with `ls -ld`, then run the same command again")
+
+
+def _way_in(exc: OSError) -> str:
+    """What to do where a write is not allowed: the path that failed may be one that is still to be made."""
+    if exc.errno == errno.EROFS:
+        return "it is on a read-only file system: name another folder with `--models-dir`"
+    if not exc.filename:
+        return "see who owns it with `modelctl status`"
+    path = Path(os.fsdecode(exc.filename))
+    there = next((each for each in (path, *path.parents) if os.path.lexists(each)), path)
+    return f"`{ownership.fix(there)}` makes it yours, if it should be"
 
 
 def make_folder(folder: Path) -> None:

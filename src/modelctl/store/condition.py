@@ -35,13 +35,17 @@ def default_of(revisions: Sequence[Revision]) -> Revision | None:
     return next(named, revisions[0] if revisions else None)
 
 
-def pull_command(paths: RepoPaths, revision: Revision | None = None) -> str | None:
-    """The command that fetches a revision; `None` for a folder whose name is no model's."""
+def pull_command(paths: RepoPaths, read: Checkpoint | None = None) -> str | None:
+    """The command that fetches what was read of a model; `None` for a folder whose name is no model's."""
     if not is_model_id(paths.id):
         return None
-    if revision is None or "main" in revision.refs:
+    if read is None:
         return f"modelctl pull {paths.id}"
-    return f"modelctl pull {paths.id}@{revision.refs[0] if revision.refs else revision.commit}"
+    revision, chosen = read.revision, read.selection
+    name = "main" if "main" in revision.refs else revision.refs[0] if revision.refs else revision.commit
+    labels = [label for label, files in chosen.choices.items() if files == chosen.weights]
+    # Where there are several quantisations a pull has to be told which one.
+    return pulls.command(paths, name, labels[0] if labels and len(chosen.choices) > 1 else None)
 
 
 def assess(paths: RepoPaths, found: Contents, revisions: Sequence[Revision]) -> Condition:
@@ -72,7 +76,7 @@ def _verdict(
     listing: Mapping[str, TreeFile] | None,
     wanted: Sequence[str] | None,
 ) -> Verdict:
-    command = pull_command(paths, read.revision)
+    command = pull_command(paths, read)
     return wholeness.judge(read, listing=listing, wanted=wanted, unfinished=bool(found.unfinished), pull=command)
 
 
@@ -128,9 +132,8 @@ def _pull_problems(paths: RepoPaths, pull: PullRecord) -> Iterator[Problem]:
         yield Problem("pulling", f"{pull.owner} is fetching commit {pull.commit[:_SHORT]}")
         return
     at = f" at {download.done * 100 // download.total} %" if download.total else ""
-    name = "" if pull.revision == "main" else f"@{pull.revision}"
     message = f"the pull of commit {pull.commit[:_SHORT]} was interrupted{at}"
-    yield Problem("interrupted", message, f"modelctl pull {paths.id}{name}")
+    yield Problem("interrupted", message, pulls.command(paths, pull.revision, pull.variant))
 
 
 def _ref_problems(paths: RepoPaths, found: Contents) -> Iterator[Problem]:
@@ -148,7 +151,7 @@ def _other_problems(paths: RepoPaths, others: Sequence[Revision], pull: PullReco
             continue
         listing = tree.read(paths, revision.commit)
         read = checkpoint.read(revision, listing=listing, headers=False)
-        fix = pull_command(paths, revision)
+        fix = pull_command(paths, read)
         verdict = wholeness.judge(read, listing=listing, wanted=None, unfinished=False, pull=fix)
         for problem in verdict.problems:
             yield Problem(problem.kind, f"commit {revision.commit[:_SHORT]}: {problem.message}", problem.fix)
@@ -159,4 +162,4 @@ def _listing_problems(paths: RepoPaths, read: Checkpoint, listing: Mapping[str, 
     commit = read.revision.commit
     if listing is None and paths.tree(commit).is_symlink() | paths.tree(commit).exists():
         message = f"`trees/{commit[:_SHORT]}….json` cannot be read, so nothing tells whether files are missing"
-        yield Problem("listing", message, pull_command(paths, read.revision))
+        yield Problem("listing", message, pull_command(paths, read))

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from modelctl import selection
 from modelctl.store import reading, tree
 from modelctl.store.layout import RepoPaths
 from modelctl.store.model import Download
@@ -22,6 +23,18 @@ class PullRecord(NamedTuple):
     total: int
     done_before: int
     owner: "Owner | None"
+
+    @property
+    def variant(self) -> str | None:
+        """The quantisation that it is to bring, where it brings one of a GGUF repository."""
+        choices = selection.gguf_choices(dict.fromkeys(self.files))
+        return next(iter(choices)) if len(choices) == 1 else None
+
+
+def command(paths: RepoPaths, revision: str, variant: str | None = None) -> str:
+    """The command that fetches a revision, or one quantisation of it."""
+    at = "" if revision == "main" else f"@{revision}"
+    return f"modelctl pull {paths.id}{at}{f':{variant}' if variant else ''}"
 
 
 def record(paths: RepoPaths) -> PullRecord | None:

@@ -141,8 +141,8 @@ def _patient(left: Leftover, paths: RepoPaths, patience: timedelta) -> Leftover:
         return left
     if left.kind == "migration":
         return replace(left, stays=_MIGRATES)
-    revision = "" if pull is None or pull.revision == "main" else f"@{pull.revision}"
-    return replace(left, stays=f"`modelctl pull {paths.id}{revision}` goes on with it")
+    again = pulls.command(paths, pull.revision, pull.variant) if pull else pulls.command(paths, "main")
+    return replace(left, stays=f"`{again}` goes on with it")
 
 
 def _in_use(paths: RepoPaths) -> str | None:

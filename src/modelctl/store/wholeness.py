@@ -109,7 +109,7 @@ def _without_weights(
     """A repository that has weights, of which none came here."""
     chosen = checkpoint.selection
     if chosen.kind == "gguf" and not chosen.weights:
-        example = f"{fix}:{min(chosen.choices)}" if fix and "@" not in fix else fix
+        example = fix and f"{fix}:{min(chosen.choices)}"
         yield Problem("missing", f"none of its {len(chosen.choices)} quantisations is here", example)
     elif listing is None and not chosen.weights and unfinished:
         yield Problem("unfinished", "its weights have not arrived: the download was interrupted, or still runs", fix)
