@@ -80,9 +80,7 @@ DEEP = "a/" * 600 + "x.json"
         pytest.param(
             [listed("a.json"), listed("a.json/b.json")], "`a.json` both as a file and as a folder", id="file and folder"
         ),
-        pytest.param(
-            [listed("a.json"), listed("a.json", b"[]")], "one file with two contents: `a.json`", id="two contents"
-        ),
+        pytest.param([listed("a.json"), listed("a.json", b"[]")], "`a.json` twice", id="twice"),
         pytest.param(
             [listed("a.json"), listed("b.json", size=3)], "two sizes for the content of `b.json`", id="two sizes"
         ),
@@ -110,6 +108,29 @@ def test_an_index_of_gigabytes_is_not_read_into_memory(run: Command, hub: Hub) -
     done = pull_of_listing(run, hub, listed("model.safetensors.index.json", b"[]", size=3 << 30))
     assert done.code == 6
     assert "is said to have 3,221,225,472 bytes, too many for what it should hold" in done.stderr
+
+
+def test_a_listing_without_an_end_is_given_up(run: Command, hub: Hub) -> None:
+    hub.add(NAME, files=FILES)
+    headers = {"content-type": "application/json", "link": f'<{hub.url}/api/models/{NAME}/tree/next>; rel="next"'}
+    body = json.dumps([listed(name, data) for name, data in FILES.items()]).encode()
+    pages = hub.fault(faults.status(200, body=body, headers=headers), path="*/tree/*", times=None)
+    done = run("pull", NAME, env=hub.environ)
+    assert (done.code, pages.count) == (6, 2)
+    assert done.stderr.startswith(f"error: `{NAME}` lists `config.json` twice\n")
+
+
+def test_the_next_page_at_another_address_gets_no_token(run: Command, hub: Hub, make_hub: Callable[..., Hub]) -> None:
+    hub.add(NAME, files=FILES, private=True)
+    other = make_hub()
+    other.fault(faults.status(200, body=b"[]", headers={"content-type": "application/json"}), times=None)
+    headers = {"content-type": "application/json", "link": f'<{other.url}/page/2>; rel="next"'}
+    body = json.dumps([listed(name, data) for name, data in FILES.items()]).encode()
+    hub.fault(faults.status(200, body=body, headers=headers), path="*/tree/*")
+    done = run("pull", NAME, env={**hub.environ, "HF_TOKEN": hub.reader})
+    assert done.code == 0, done.stderr
+    assert [asked.token for asked in other.asked] == [None]
+    assert {asked.token for asked in hub.asked if not asked.is_cdn} == {hub.reader}
 
 
 def test_another_commit_than_asked_for_is_refused(run: Command, hub: Hub) -> None:

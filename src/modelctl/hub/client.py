@@ -13,6 +13,7 @@ from modelctl.store.layout import is_file_name
 from modelctl.store.tree import TreeFile
 
 if TYPE_CHECKING:
+    from httpx2 import URL
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
 
@@ -21,7 +22,7 @@ ANSWER_SECONDS = 30.0
 _PASSING = {408, 429, 500, 502, 503, 504}
 _PAUSES = (0.5, 1.0, 2.0, 4.0)
 _LONGEST_PAUSE = 60.0
-# The Hub advises against a tenth of it; a listing whose last page leads to its first has no end.
+# The Hub advises against a tenth of it.
 _MOST_ENTRIES = 1_000_000
 _Answer = TypeVar("_Answer")
 KEEP_GOING = "run the same command again: it goes on where it stopped"
@@ -59,10 +60,14 @@ class Hub:
 
         files: dict[str, TreeFile] = {}
         with _translated(self, ref):
-            entries = self._api().list_repo_tree(ref.id, revision=commit, recursive=True)
-            for number, entry in enumerate(entries):
-                if number == _MOST_ENTRIES:
+            seen: set[str] = set()
+            for entry in self._api().list_repo_tree(ref.id, revision=commit, recursive=True):
+                if entry.path in seen:
+                    # Also what a listing without an end does, whose last page leads to its first.
+                    raise _untrustworthy(ref, f"{_visible(entry.path)} twice")
+                if len(seen) == _MOST_ENTRIES:
                     raise _untrustworthy(ref, f"more than {_MOST_ENTRIES:,} entries")
+                seen.add(entry.path)
                 if isinstance(entry, RepoFile):
                     _add(files, entry, ref)
         if wrong := tree.contradiction(files):
@@ -81,7 +86,7 @@ class Hub:
     def _api(self) -> "HfApi":
         from huggingface_hub import HfApi
 
-        _bound_all_requests()
+        _bound_all_requests(self.endpoint)
         return HfApi(endpoint=self.endpoint, token=self.token or False, library_name="modelctl")
 
 
@@ -94,8 +99,7 @@ def _add(files: dict[str, TreeFile], entry: "RepoFile", ref: ModelRef) -> None:
     file = tree.trusted(size, entry.blob_id, sha256=lfs.sha256 if lfs else None, xet_hash=entry.xet_hash)
     if file is None:
         raise _untrustworthy(ref, f"a file with a size or hash that is none: {_visible(name)}")
-    if files.setdefault(name, file) != file:
-        raise _untrustworthy(ref, f"one file with two contents: {_visible(name)}")
+    files[name] = file
 
 
 def _untrustworthy(ref: ModelRef, what: str) -> NotWholeError:
@@ -219,10 +223,24 @@ def _network_errors() -> tuple[type[Exception], ...]:
     return (httpx2.HTTPError, OfflineModeIsEnabled, OSError)
 
 
-def _bound_all_requests() -> None:
-    """Give huggingface_hub a client with time limits: its own waits for ever."""
+def _bound_all_requests(endpoint: str) -> None:
+    """Give huggingface_hub a client with time limits, and whose token never leaves the Hub.
+
+    Its own waits for ever, and follows the next page of a listing with the token to whatever address that names.
+    """
     import httpx2
     from huggingface_hub import set_client_factory
 
+    home = _origin(httpx2.URL(endpoint))
+
+    def keep_token_home(request: httpx2.Request) -> None:
+        if _origin(request.url) != home:
+            request.headers.pop("Authorization", None)
+
     timeout = httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
-    set_client_factory(lambda: httpx2.Client(follow_redirects=True, timeout=timeout))
+    hooks = {"request": [keep_token_home]}
+    set_client_factory(lambda: httpx2.Client(follow_redirects=True, timeout=timeout, event_hooks=hooks))
+
+
+def _origin(url: "URL") -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
