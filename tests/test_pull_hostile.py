@@ -408,6 +408,15 @@ def test_a_name_that_the_locale_cannot_write_is_told_beforehand(run: Command, hu
     ]
 
 
+def test_what_a_hub_says_moves_no_cursor(run: Command, hub: Hub) -> None:
+    index = '{"weight_map": {"a": "\\u001b[2J\\u009bevil.safetensors"}}'
+    hub.add(NAME, files={"config.json": b"{}", "model.safetensors.index.json": index, "model.safetensors": b"x"})
+    done = run("pull", NAME, env=hub.environ)
+    assert done.code == 3
+    assert r"`\x1b[2J\x9bevil.safetensors`" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
 def test_a_slow_line_is_no_silence_while_one_connection_waits(run: Command, hub: Hub, store: StoreBuilder) -> None:
     flowing, refused = weights(5 * MIB, seed=1), weights(5 * MIB, seed=2)
     hub.add(NAME, files={"config.json": b"{}", "model-1.safetensors": flowing, "model-2.safetensors": refused})

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from modelctl.cli.progress import Listener
 
 SCHEMA = 1
+# Characters that move a terminal's cursor or worse, as they are escaped; a tab and a line's end are meant.
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
 Json = Mapping[str, Any]
 
 
@@ -37,13 +39,13 @@ class Output:
 
     def line(self, text: str = "") -> None:
         """Print one line of data."""
-        sys.stdout.write(f"{_encodable(text, sys.stdout)}\n")
+        sys.stdout.write(f"{printable(text, sys.stdout)}\n")
         sys.stdout.flush()
 
     def say(self, text: str) -> None:
         """Say one line to the person who watches, if there still is one: a terminal may have been closed."""
         try:
-            sys.stderr.write(f"{_encodable(text, sys.stderr)}\n")
+            sys.stderr.write(f"{printable(text, sys.stderr)}\n")
             sys.stderr.flush()
         except OSError:
             # What is still in its buffer would fail again at the end, and spoil the exit code.
@@ -160,7 +162,11 @@ def _plain(value: object) -> str:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def _encodable(text: str, stream: TextIO) -> str:
-    """File names may be no valid Unicode, and a terminal may know ASCII only: never a traceback for that."""
+def printable(text: str, stream: TextIO) -> str:
+    """Text that any terminal can show, and none obeys.
+
+    File names may be no valid Unicode, and a terminal may know ASCII only; what a Hub says may hold control characters.
+    """
+    text = text.translate(_CONTROLS)
     encoding = stream.encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)

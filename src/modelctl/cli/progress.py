@@ -1,5 +1,6 @@
 """The listeners of long work: JSON lines for programs, a live line on a terminal, plain lines in a log."""
 
+import sys
 import time
 from typing import TYPE_CHECKING, Self
 
@@ -157,10 +158,8 @@ class Display(Listener):
     def say(self, message: str) -> None:
         """Print a sentence above the line."""
         if self._rich:
-            self._rich.console.print(message, markup=False, highlight=False)
+            self._rich.console.print(show.printable(message, sys.stderr), markup=False, highlight=False)
         else:
-            import sys
-
             sys.stderr.write(f"{message}\n")
 
     def close(self) -> None:
