@@ -98,9 +98,15 @@ def _is_settled(planned: PullPlan) -> bool:
         and all(file.source == "present" for file in planned.files)
         and all(_is_shown(paths, planned.commit, file) for file in planned.files)
         and _is_named(planned)
-        and not paths.pull_record.exists()
-        and not paths.partials.exists()
+        and _is_tidy(paths)
     )
+
+
+def _is_tidy(paths: RepoPaths) -> bool:
+    """Whether nothing of an unfinished pull is left, be it an empty folder: notes on revisions may be there."""
+    if not paths.private.is_dir():
+        return True
+    return {entry.name for entry in paths.private.iterdir()} == {paths.standings.name}
 
 
 def _is_named(planned: PullPlan) -> bool:
