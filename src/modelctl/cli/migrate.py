@@ -175,7 +175,7 @@ def _show_result(out: show.Output, plan: "MigrationPlan", result: "MigrationResu
         if result.leftovers_freed:
             out.say(f"freed {show.size(result.leftovers_freed)} that an interrupted migration had left")
         out.say(f"free now: {_free(plan, result)}")
-    outcome.check(out, result.failures, done=len(result.moved), verb=verb, moved=moved, free=free)
+    outcome.check(out, result.failures, done=len(result.moved), verb=verb, moved=moved)
     if out.json:
         out.event("done", moved=moved, failed=[], free=free, source=plan.source, target=plan.target, message=None)
 
