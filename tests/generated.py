@@ -8,7 +8,9 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -24,11 +26,15 @@ _GROUPS = {
 def commands() -> str:
     """Every command with its help, as `--help` prints it in 80 columns."""
     names = re.findall(r"^  ([a-z]+) ", help_of().partition("Commands:")[2], re.MULTILINE)
-    pages: list[tuple[str, ...]] = []
+    pages: list[tuple[str, ...]] = [()]
     for name in names:
         pages.append((name,))
         pages += [(name, inner) for inner in _GROUPS.get(name, ())]
-    return "\n".join(f"## modelctl {' '.join(page)}\n\n```text\n{help_of(*page).strip()}\n```\n" for page in pages)
+    # Most of the time is the start of each process.
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        texts = list(pool.map(lambda page: help_of(*page).strip(), pages))
+    titles = [" ".join(("modelctl", *page)) for page in pages]
+    return "\n".join(f"## {title}\n\n```text\n{text}\n```\n" for title, text in zip(titles, texts, strict=True))
 
 
 def help_of(*command: str) -> str:
@@ -39,26 +45,40 @@ def help_of(*command: str) -> str:
 
 
 def modules() -> str:
-    """Every module with the first sentence of its docstring, folder by folder."""
-    lines = ["```text", "src/modelctl/"]
-    for folder in (PACKAGE, *sorted(path for path in PACKAGE.iterdir() if path.is_dir())):
-        files = sorted(folder.glob("*.py"))
-        if folder != PACKAGE:
-            if not files:
-                continue
-            lines.append(f"├── {folder.name + '/':<18} {_sentence(folder / '__init__.py')}")
-        indent = "│   " if folder != PACKAGE else ""
-        named = [file for file in files if file.name != "__init__.py"]
-        lines += [f"{indent}├── {file.name:<{18 - len(indent)}} {_sentence(file)}".rstrip() for file in named]
-    return "\n".join([*lines, "```", ""])
+    """Every file of the package, folder by folder, with the first sentence of its docstring."""
+    return "\n".join(["```text", "src/modelctl/", *_branch(PACKAGE, ""), "```", ""])
+
+
+def _branch(folder: Path, indent: str) -> list[str]:
+    """The files of a folder, then its folders, as lines of a tree."""
+    entries = [path for path in folder.iterdir() if path.name not in {"__pycache__", "__init__.py", "py.typed"}]
+    entries.sort(key=lambda path: (path.is_dir(), path.name))
+    lines = []
+    for path in entries:
+        is_last = path == entries[-1]
+        name = f"{indent}{'└' if is_last else '├'}── {path.name}{'/' if path.is_dir() else ''}"
+        lines.append(f"{name:<26} {_sentence(path / '__init__.py' if path.is_dir() else path)}".rstrip())
+        lines += _branch(path, indent + ("    " if is_last else "│   ")) if path.is_dir() else []
+    return lines
 
 
 def _sentence(file: Path) -> str:
-    docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    """The first sentence of a module's docstring, or of the comment with which another file begins."""
+    text = file.read_text(encoding="utf-8")
+    if file.suffix != ".py":
+        return text.removeprefix("#").partition("\n")[0].strip()
+    docstring = ast.get_docstring(ast.parse(text)) or ""
     return " ".join(docstring.partition("\n\n")[0].split())
 
 
-PARTS: dict[str, Callable[[], str]] = {"commands": commands, "modules": modules}
+def layers() -> str:
+    """The layers of the import contract, the highest first."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (contract,) = [one for one in settings["tool"]["importlinter"]["contracts"] if one["type"] == "layers"]
+    return f"```text\n{'  ->  '.join(contract['layers'])}\n```\n"
+
+
+PARTS: dict[str, Callable[[], str]] = {"commands": commands, "modules": modules, "layers": layers}
 
 
 def rendered(page: Path) -> str:

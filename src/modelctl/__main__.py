@@ -1,3 +1,5 @@
+"""`python -m modelctl`, which is what the command `modelctl` runs."""
+
 import sys
 
 
