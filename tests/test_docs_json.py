@@ -158,6 +158,11 @@ def pulling(yard: Yard) -> None:
     yard.print("pull --dry-run", NAME)
     yard.hub.fault(faults.status(503), path="*pytorch_model.bin")
     yard.print("pull", NAME)
+    # What the cache has is reused.
+    yard.hub.add("acme/cached", files=pickled)
+    yard.cache.add("acme/cached", files=pickled)
+    yard.print("pull --dry-run", "acme/cached")
+    yard.print("pull", "acme/cached")
     paths = yard.store.paths("acme/huge")
     commit = "1" * 40
     tree.write(paths, commit, {"model.safetensors": TreeFile(10**15, "2" * 40, "3" * 64)})

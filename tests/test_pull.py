@@ -258,7 +258,15 @@ BAD: dict[str, tuple[list[str], dict[str, str], int, str, str]] = {
         {},
         3,
         f"`{NAME}` has no revision `nope`",
-        f"see its branches and tags at http://HUB/{NAME}",
+        f"there is `main`; all are shown at http://HUB/{NAME}",
+    ),
+    "a name with a slip": (
+        ["acme/tinny"],
+        {},
+        3,
+        "there is no model `acme/tinny` at http://HUB, or it is private",
+        "did you mean `acme/tiny`; else look for its name at http://HUB/models; for a private one log in first:"
+        " `hf auth login`",
     ),
     "gated, no token": (
         ["acme/gated"],

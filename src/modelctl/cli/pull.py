@@ -12,8 +12,10 @@ from modelctl.cli import output as show
 from modelctl.errors import InterruptedByUserError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
+    from modelctl.hub.file import PlannedFile
     from modelctl.hub.plan import PullPlan
     from modelctl.hub.pull import PullResult
+    from modelctl.hub.room import Room
     from modelctl.project import Project
 
 KEPT = "what has arrived is kept: run the same command again and it goes on from there"
@@ -49,6 +51,9 @@ def pull(
         float, typer.Option("--stall-after", metavar="SECONDS", help="When a silent connection is given up.")
     ] = 20.0,
     force: Annotated[bool, typer.Option("--force", help="Fetch again what is already here.")] = False,
+    no_reuse: Annotated[
+        bool, typer.Option("--no-reuse", help="Fetch also what other models, or your cache, already have.")
+    ] = False,
     no_use: Annotated[bool, typer.Option("--no-use", help="Do not make it the project's default model.")] = False,
     models_dir: options.ModelsDir = None,
     dry_run: options.DryRun = False,
@@ -59,6 +64,7 @@ def pull(
 
     Fetches the files that vLLM loads. Run again, it goes on where it stopped, or brings the newest commit.
     """
+    from modelctl.hub import room
     from modelctl.hub.plan import Choice
     from modelctl.hub.workers import Limits
 
@@ -74,11 +80,18 @@ def pull(
     project = projects.locate(models_dir)
     out = show.Output(json=json, quiet=quiet)
     hub = connect(project, token)
-    choice = Choice(all_files=all_files, include=tuple(include or ()), exclude=tuple(exclude or ()), force=force)
+    choice = Choice(
+        all_files=all_files,
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        force=force,
+        reuse=not no_reuse,
+    )
     plans = [_plan(project, hub, ref, choice) for ref in wanted]
     if dry_run:
         _show_dry_run(out, project, plans)
         return
+    room.check(plans)
     limits = Limits(max_workers=max_workers, patience=retry_for, stall=stall_after)
     results = [_execute(out, planned, hub, limits) for planned in plans]
     default = None if no_use else _set_default(out, project, plans)
@@ -98,7 +111,8 @@ def _plan(project: "Project", hub: Any, ref: refs.ModelRef, choice: Any) -> "Pul
     from modelctl.hub import plan as planning
 
     try:
-        return planning.plan(hub, project.hub, ref, choice=choice, offline=projects.is_offline(project))
+        caches = [cache for cache in (project.cache,) if cache is not None]
+        return planning.plan(hub, project.hub, ref, choice=choice, caches=caches, offline=projects.is_offline(project))
     except UnreachableError as error:
         if _has_ready_revision(project, ref):
             error.hint = f"what is already here can be served: `modelctl serve {ref.id}`"
@@ -123,13 +137,19 @@ def plan_object(planned: "PullPlan") -> dict[str, Any]:
         "format": planned.format,
         "size": planned.size,
         "to_fetch": planned.to_fetch,
+        "to_reuse": sum(twin.size for twin in planned.twins.values()),
         "resumed": sum(planned.resumed.values()),
         "free": planned.free,
-        "files": [{"name": file.name, "size": file.size, "source": file.source} for file in planned.files],
+        "files": [_file_object(planned, file) for file in planned.files],
         "skipped": [{"name": name, "size": size} for name, size in planned.skipped],
         "skipped_size": planned.skipped_size,
         "note": planned.note,
     }
+
+
+def _file_object(planned: "PullPlan", file: "PlannedFile") -> dict[str, Any]:
+    twin = planned.twins.get(file.digest)
+    return {"name": file.name, "size": file.size, "source": file.source, "origin": twin and twin.path}
 
 
 def say_plan(out: show.Output, planned: "PullPlan") -> None:
@@ -141,7 +161,12 @@ def say_plan(out: show.Output, planned: "PullPlan") -> None:
         resumed = sum(planned.resumed.values())
         already = f", after {show.size(resumed)} of an interrupted pull" if resumed else ""
         out.say(f"  to fetch: {show.plural(len(fetch), 'file')}, {show.size(planned.to_fetch)}{already}")
-    else:
+    if planned.twins:
+        reused = show.size(sum(twin.size for twin in planned.twins.values()))
+        out.say(
+            f"  to reuse: {show.plural(len(planned.twins), 'file')}, {reused} that the disk has already, once proven"
+        )
+    if not fetch and not planned.twins:
         out.say("  all of it is here")
     if planned.skipped:
         count = show.plural(len(planned.skipped), "file")
@@ -156,6 +181,8 @@ def say_plan(out: show.Output, planned: "PullPlan") -> None:
 
 
 def _show_dry_run(out: show.Output, project: "Project", plans: list["PullPlan"]) -> None:
+    from modelctl.hub import room as rooms
+
     if out.json:
         out.object({"models_dir": project.models_dir, "models": [plan_object(planned) for planned in plans]})
         return
@@ -169,6 +196,14 @@ def _show_dry_run(out: show.Output, project: "Project", plans: list["PullPlan"])
         rows = [[file.name, show.size(file.size), file.source] for file in planned.files]
         rows += [[name, show.size(size), "left out"] for name, size in planned.skipped]
         out.table(columns, rows)
+    for room in rooms.look(plans):
+        _say_room(out, room)
+
+
+def _say_room(out: show.Output, room: "Room") -> None:
+    claimed = f", of which pulls that run still need {show.size(room.claimed)}" if room.claimed else ""
+    verdict = "" if room.is_enough else ": that is too little"
+    out.say(f"needs {show.size(room.needed)} of {show.size(room.free)} free in `{room.folder}`{claimed}{verdict}")
 
 
 def _execute(out: show.Output, planned: "PullPlan", hub: Any, limits: Any) -> "PullResult":  # noqa: ANN401
@@ -192,11 +227,12 @@ def _say_result(out: show.Output, planned: "PullPlan", result: "PullResult") -> 
     if out.quiet:
         out.line(result.id)
         return
+    how = "nothing to fetch"
     if result.fetched:
         rate = result.fetched / max(result.seconds, 0.001)
         how = f"fetched {show.size(result.fetched)} in {result.seconds:.1f} s, {show.size(int(rate))}/s"
-    else:
-        how = "nothing to fetch"
+    if result.reused:
+        how = f"{how}, reused {show.size(result.reused)}"
     out.line(f"pulled {planned.id}@{planned.commit[:12]} ({show.size(planned.size)}; {how})")
 
 
@@ -208,6 +244,7 @@ def _result_object(result: "PullResult") -> dict[str, Any]:
         "files": result.files,
         "size": result.size,
         "fetched": result.fetched,
+        "reused": result.reused,
         "seconds": round(result.seconds, 3),
     }
 

@@ -1,12 +1,14 @@
 """The Hub as huggingface_hub speaks with it; its errors become ours here and nowhere else."""
 
+import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from modelctl.errors import ModelctlError, NotAllowedError, NotFoundError, NotWholeError, UnreachableError, UsageError
+from modelctl.hub import suggestions
 from modelctl.ref import ModelRef, is_commit
 from modelctl.store import tree
 from modelctl.store.layout import is_file_name
@@ -44,9 +46,9 @@ class Hub:
     endpoint: str
     token: str | None = field(default=None, repr=False)
 
-    def resolve(self, ref: ModelRef) -> Resolved:
-        """Ask for the commit of a revision, in one request."""
-        with _translated(self, ref):
+    def resolve(self, ref: ModelRef, *, known: Sequence[str] = ()) -> Resolved:
+        """Ask for the commit of a revision, in one request. An error offers close names, `known` ones too."""
+        with _translated(self, ref, known=known):
             info = _patiently(lambda: self._api().model_info(ref.id, revision=ref.revision, timeout=ANSWER_SECONDS))
         if not isinstance(info.sha, str) or not is_commit(info.sha):
             raise UnreachableError(
@@ -74,6 +76,11 @@ class Hub:
             raise _untrustworthy(ref, wrong)
         return files
 
+    def check_access(self, ref: ModelRef) -> None:
+        """Raise where the files of a gated model may not be had; what it is and lists, everybody may see."""
+        with _translated(self, ref):
+            _patiently(lambda: self._api().auth_check(ref.id))
+
     def account(self) -> str | None:
         """Whose the token is, `None` where nobody's or the Hub does not say."""
         if self.token is None:
@@ -82,6 +89,12 @@ class Hub:
             return str(self._api().whoami(token=self.token).get("name"))
         except _network_errors():
             return None
+
+    def suggest(self, ask: "Callable[[HfApi], tuple[str, ...]]") -> tuple[str, ...]:
+        """What the Hub offers in place of a wrong name; nothing where it does not answer as it should."""
+        with contextlib.suppress(*_network_errors(), ValueError, KeyError, TypeError, AttributeError):
+            return ask(self._api())
+        return ()
 
     def _api(self) -> "HfApi":
         from huggingface_hub import HfApi
@@ -129,18 +142,17 @@ def find_token(given: str | None) -> str | None:
     return token or None
 
 
-def failure(hub: Hub, ref: ModelRef, status: int, code: str | None) -> ModelctlError:
+def failure(hub: Hub, ref: ModelRef, status: int, code: str | None, *, known: Sequence[str] = ()) -> ModelctlError:
     """The error for a status and `X-Error-Code` with which the Hub refuses a model or a file of it."""
     page = f"{hub.endpoint}/{ref.id}"
     if code == "GatedRepo":
         return _gated(hub, ref, page)
     if code == "RevisionNotFound":
-        revision = ref.revision or "main"
-        return NotFoundError(f"`{ref.id}` has no revision `{revision}`", hint=f"see its branches and tags at {page}")
+        return _no_revision(hub, ref, page)
     if code == "EntryNotFound":
         return NotFoundError(f"`{ref.id}` lacks a file that it lists", hint=KEEP_GOING)
     if code == "RepoNotFound" or status == 404:
-        return _unknown(hub, ref)
+        return _unknown(hub, ref, known)
     if status in {401, 403}:
         return _forbidden(hub, ref, status, page)
     return UnreachableError(f"the Hub at `{hub.endpoint}` answers with status {status}", hint=KEEP_GOING)
@@ -153,13 +165,26 @@ def _gated(hub: Hub, ref: ModelRef, page: str) -> NotAllowedError:
     return NotAllowedError(f"`{ref.id}` is gated, and {who} no access to it", hint=hint)
 
 
-def _unknown(hub: Hub, ref: ModelRef) -> NotFoundError:
+def _unknown(hub: Hub, ref: ModelRef, known: Sequence[str]) -> NotFoundError:
     """The Hub answers alike for a private repository and for none, so that nobody can probe for names."""
     login = "" if hub.token else "; for a private one log in first: `hf auth login`"
+    close = hub.suggest(lambda api: suggestions.models(api, ref.id, known)) or suggestions.closest(ref.id, known)
+    meant = f"did you mean {_either(close)}; else " if close else ""
     return NotFoundError(
         f"there is no model `{ref.id}` at {hub.endpoint}, or it is private",
-        hint=f"look for its name at {hub.endpoint}/models{login}",
+        hint=f"{meant}look for its name at {hub.endpoint}/models{login}",
     )
+
+
+def _no_revision(hub: Hub, ref: ModelRef, page: str) -> NotFoundError:
+    revision = ref.revision or "main"
+    close = hub.suggest(lambda api: suggestions.revisions(api, ref.id, revision))
+    there = f"there is {_either(close)}; all are shown" if close else "see its branches and tags"
+    return NotFoundError(f"`{ref.id}` has no revision `{revision}`", hint=f"{there} at {page}")
+
+
+def _either(names: Iterable[str]) -> str:
+    return " or ".join(_visible(name) for name in names)
 
 
 def _forbidden(hub: Hub, ref: ModelRef, status: int, page: str) -> NotAllowedError:
@@ -195,14 +220,14 @@ def _patiently(ask: Callable[[], _Answer]) -> _Answer:
 
 
 @contextmanager
-def _translated(hub: Hub, ref: ModelRef) -> Iterator[None]:
+def _translated(hub: Hub, ref: ModelRef, *, known: Sequence[str] = ()) -> Iterator[None]:
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
         yield
     except HfHubHTTPError as exc:
         response = exc.response
-        raise failure(hub, ref, response.status_code, response.headers.get("X-Error-Code")) from exc
+        raise failure(hub, ref, response.status_code, response.headers.get("X-Error-Code"), known=known) from exc
     except _network_errors() as exc:
         raise unreachable(hub, str(exc) or type(exc).__name__) from exc
     except ImportError as exc:

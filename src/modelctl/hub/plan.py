@@ -1,48 +1,41 @@
 """What a pull will do: which commit, which files, from where, how many bytes."""
 
 import contextlib
-import json
 import os
-import stat
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from modelctl import selection
-from modelctl.errors import ModelctlError, NotFoundError, NotWholeError, UnreachableError
-from modelctl.hub import client, transfer
+from modelctl.errors import ModelctlError, NotFoundError, UnreachableError
+from modelctl.hub import client, documents
 from modelctl.hub.client import Hub
+from modelctl.hub.file import PlannedFile, is_present, is_shown
 from modelctl.hub.partial import journalled
-from modelctl.hub.transfer import Blob
 from modelctl.ref import ModelRef, is_commit
 from modelctl.selection import Selection
-from modelctl.store import disk, layout, reading, tree
+from modelctl.store import disk, layout, scan, tree, twins
 from modelctl.store.layout import RepoPaths
 from modelctl.store.tree import TreeFile
+from modelctl.store.twins import Twin
 
 _SHORTEST_COMMIT = 7
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What the user wants of a repository beside the rule: all of it, or what patterns say."""
+    """What the user wants of a repository beside the rule: all of it, or what patterns say.
+
+    `force` fetches also what is there, `reuse` takes from the disk what other models, or the user's cache, have of it.
+    """
 
     all_files: bool = False
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     force: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedFile:
-    """One file of a pull: `source` is where its bytes come from."""
-
-    name: str
-    size: int
-    digest: str
-    source: Literal["fetch", "present"]
+    reuse: bool = True
 
 
 @dataclass(frozen=True)
@@ -50,8 +43,9 @@ class PullPlan:
     """What a pull will do. Sizes in bytes.
 
     `ref` is the branch or tag that will name the commit, `None` for a pull of a bare commit. `to_fetch` counts each
-    blob once and without what an interrupted pull has left, `resumed`. `old_commits` stay beside the new one, with
-    `old_size` bytes that are theirs alone. `kind` is the selection's, or `part` where patterns chose.
+    blob once and without what an interrupted pull has left, `resumed`, or what lies on the disk elsewhere, `twins`
+    (both by digest). `old_commits` stay beside the new one, with `old_size` bytes that are theirs alone. `kind` is the
+    selection's, or `part` where patterns chose.
     """
 
     id: str
@@ -63,6 +57,7 @@ class PullPlan:
     skipped: tuple[tuple[str, int], ...]
     to_fetch: int
     resumed: Mapping[str, int]
+    twins: Mapping[str, Twin]
     free: int
     format: str | None
     kind: str
@@ -79,6 +74,11 @@ class PullPlan:
         return sum({file.digest: file.size for file in self.files}.values())
 
     @property
+    def needed(self) -> int:
+        """Bytes that the disk has to have for it."""
+        return self.to_fetch + sum(twin.size for twin in self.twins.values() if twin.way == "copy")
+
+    @property
     def skipped_size(self) -> int:
         """Bytes that are left out."""
         return sum(size for _, size in self.skipped)
@@ -89,79 +89,129 @@ class PullPlan:
         return self.paths.snapshot(self.commit)
 
 
-def plan(hub: Hub, folder: Path, ref: ModelRef, *, choice: Choice, offline: bool = False) -> PullPlan:
+def plan(
+    hub: Hub,
+    folder: Path,
+    ref: ModelRef,
+    *,
+    choice: Choice,
+    caches: Sequence[Path] = (),
+    offline: bool = False,
+) -> PullPlan:
     """Find out what is to be fetched into the hub folder. Writes nothing.
 
+    `caches` are hub folders beside it whose contents may be used.
     A commit whose listing is cached needs no request; a branch needs one, and a new commit one for its listing.
     """
     paths = RepoPaths(folder, ref.id)
+    planner = _Planner(hub, paths, ref, choice, caches)
     commit = ref.revision if ref.revision and is_commit(ref.revision) else None
-    listing = tree.read(paths, commit) if commit else None
+    listing = planner.known_listing(commit) if commit else None
     if commit and listing is not None:
-        planned = _planned(hub, paths, ref, commit, listing, choice=choice, offline=offline)
+        planned = planner.plan(commit, listing, offline=offline)
         if planned is not None and (not offline or planned.to_fetch == 0):
             return planned
     if offline:
-        raise _offline(paths, ref)
+        raise _offline(paths, ref, caches)
+    is_gated = False
     if commit is None or listing is None:
-        asked, commit = commit, hub.resolve(ref).commit
+        asked, resolved = commit, hub.resolve(ref, known=_names(folder, *caches))
+        commit, is_gated = resolved.commit, resolved.gated
         if asked not in {None, commit}:
             raise client.unreachable(hub, f"it answers with the commit `{commit}` where `{asked}` was asked for")
-        listing = tree.read(paths, commit)
-    has_tree = listing is not None
-    if listing is None:
-        listing = hub.files(ref, commit)
-    planned = _planned(hub, paths, ref, commit, listing, choice=choice, offline=False, has_tree=has_tree)
+        listing = planner.known_listing(commit)
+    planned = planner.plan(commit, hub.files(ref, commit) if listing is None else listing, offline=False)
     if planned is None:
         raise client.unreachable(hub, "a file that decides what to fetch cannot be had")
+    if is_gated and planned.to_fetch:
+        # What it lists everybody may see: that its files may not be had is found out before the first one.
+        hub.check_access(ref)
     return planned
 
 
-def _planned(
-    hub: Hub,
-    paths: RepoPaths,
-    ref: ModelRef,
-    commit: str,
-    listing: Mapping[str, TreeFile],
-    *,
-    choice: Choice,
-    offline: bool,
-    has_tree: bool = True,
-) -> PullPlan | None:
-    """The plan for a known listing; `None` where that needs the Hub and it may not be asked."""
-    sizes = {name: file.size for name, file in listing.items()}
-    documents = _documents(hub, paths, ref, commit, listing, offline=offline)
-    if documents is None:
+def _names(*hubs: Path) -> list[str]:
+    """The models that are here, for whoever has mistyped one."""
+    found: list[str] = []
+    for folder in hubs:
+        with contextlib.suppress(ModelctlError):
+            found += scan.names(folder)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Planner:
+    """What is the same for every commit that a pull may turn out to be about."""
+
+    hub: Hub
+    paths: RepoPaths
+    ref: ModelRef
+    choice: Choice
+    caches: Sequence[Path]
+
+    def known_listing(self, commit: str) -> Mapping[str, TreeFile] | None:
+        """The listing of a commit, as far as the disk has it."""
+        for there in (self.paths, *self._cached()):
+            if (listing := tree.read(there, commit)) is not None:
+                return listing
         return None
-    found = selection.select(sizes, documents, variant=ref.variant)
-    names = _chosen(ref, found, listing, choice)
-    files = tuple(
-        PlannedFile(name, listing[name].size, listing[name].digest, _source(paths, commit, name, listing, choice))
-        for name in sorted(names)
-    )
-    missing = {file.digest: file.size for file in files if file.source == "fetch"}
-    resumed = {digest: done for digest, size in missing.items() if (done := _resumed(paths, digest, size))}
-    revision = ref.revision or "main"
-    return PullPlan(
-        id=ref.id,
-        revision=revision,
-        ref=None if _is_abbreviated(revision, commit) else revision,
-        commit=commit,
-        paths=paths,
-        files=files,
-        skipped=tuple((name, sizes[name]) for name in sorted(set(listing) - names)),
-        to_fetch=sum(missing.values()) - sum(resumed.values()),
-        resumed=resumed,
-        free=disk.free(paths.hub),
-        format=found.format,
-        kind="part" if choice.include else found.kind,
-        note=found.note,
-        old_commits=tuple(sorted(_commits(paths) - {commit})),
-        old_size=_size_beside(paths, {file.digest for file in listing.values()}),
-        force=choice.force,
-        tree=listing,
-        has_tree=has_tree,
-    )
+
+    def plan(self, commit: str, listing: Mapping[str, TreeFile], *, offline: bool) -> PullPlan | None:
+        """The plan for a known listing; `None` where that needs the Hub and it may not be asked."""
+        paths, ref, choice = self.paths, self.ref, self.choice
+        known = documents.read(self.hub, (paths, *self._cached()), ref, commit, listing, offline=offline)
+        if known is None:
+            return None
+        found = selection.select({name: file.size for name, file in listing.items()}, known, variant=ref.variant)
+        names = _chosen(ref, found, listing, choice)
+        others = _commits(paths) - {commit}
+        files, reused = self._files(commit, {name: listing[name] for name in sorted(names)}, is_alone=not others)
+        missing = {file.digest: file.size for file in files if file.source == "fetch"}
+        resumed = {digest: done for digest, size in missing.items() if (done := _resumed(paths, digest, size))}
+        revision = ref.revision or "main"
+        return PullPlan(
+            id=ref.id,
+            revision=revision,
+            ref=None if _is_abbreviated(revision, commit) else revision,
+            commit=commit,
+            paths=paths,
+            files=files,
+            skipped=tuple((name, listing[name].size) for name in sorted(set(listing) - names)),
+            to_fetch=sum(missing.values()) - sum(resumed.values()),
+            resumed=resumed,
+            twins=reused,
+            free=disk.free(paths.folder),
+            format=found.format,
+            kind="part" if choice.include else found.kind,
+            note=found.note,
+            old_commits=tuple(sorted(others)),
+            old_size=_size_beside(paths, {file.digest for file in listing.values()}),
+            force=choice.force,
+            tree=listing,
+            has_tree=tree.read(paths, commit) is not None,
+        )
+
+    def _files(
+        self, commit: str, wanted: Mapping[str, TreeFile], *, is_alone: bool
+    ) -> tuple[tuple[PlannedFile, ...], dict[str, Twin]]:
+        """The files with where their bytes come from, and what the disk has of them elsewhere, by digest."""
+        here = [PlannedFile(name, file.size, file.digest, "present") for name, file in wanted.items()]
+        missing, reused = {}, {}
+        for file in here:
+            if self.choice.force or not is_present(self.paths, commit, file):
+                missing[file.digest] = file.size
+            elif not is_alone and not is_shown(self.paths, commit, file):
+                # What another revision holds is new to this one, and so believed by nothing but its hash.
+                reused[file.digest] = twins.own(self.paths, file.digest, file.size)
+        if missing and self.choice.reuse and not self.choice.force:
+            reused |= twins.find(self.paths, missing, self.caches)
+
+        def source(file: PlannedFile) -> Literal["fetch", "reuse", "present"]:
+            return "reuse" if file.digest in reused else "fetch" if file.digest in missing else "present"
+
+        return tuple(replace(file, source=source(file)) for file in here), reused
+
+    def _cached(self) -> list[RepoPaths]:
+        return [RepoPaths(cache, self.ref.id) for cache in self.caches]
 
 
 def _is_abbreviated(revision: str, commit: str) -> bool:
@@ -219,78 +269,6 @@ def _refuse_unloadable(ref: ModelRef, found: Selection) -> None:
     )
 
 
-def _documents(
-    hub: Hub, paths: RepoPaths, ref: ModelRef, commit: str, listing: Mapping[str, TreeFile], *, offline: bool
-) -> dict[str, Any] | None:
-    """The small files that decide the selection, from the store, else from the Hub."""
-    documents: dict[str, Any] = {}
-    for name in selection.deciding(listing):
-        file = listing[name]
-        if file.size > reading.MAX_JSON:
-            raise NotWholeError(
-                f"`{name}` of `{ref.id}` is said to have {file.size:,} bytes, too many for what it should hold",
-                hint="do not use this repository; nothing of it was written",
-            )
-        content = _read_blob(paths, commit, name, file)
-        if content is None and offline:
-            return None
-        if content is None:
-            content = _ask_for(hub, ref, commit, name, file)
-        with contextlib.suppress(ValueError, RecursionError):
-            documents[name] = json.loads(content)
-    return documents
-
-
-def _read_blob(paths: RepoPaths, commit: str, name: str, file: TreeFile) -> bytes | None:
-    for path in (paths.blob(file.digest), paths.entry(commit, name)):
-        content = reading.head(path, file.size + 1)
-        if content is not None and len(content) == file.size:
-            return content
-    return None
-
-
-def _ask_for(hub: Hub, ref: ModelRef, commit: str, name: str, file: TreeFile) -> bytes:
-    from modelctl.hub.connection import Connections
-
-    blob = Blob(name, file.digest, file.size, transfer.blob_target(hub.endpoint, ref.id, commit, name, hub.token))
-    connections = Connections(timeout=client.ANSWER_SECONDS)
-    try:
-        return transfer.fetch_small(connections, blob, lambda status, code: client.failure(hub, ref, status, code))
-    except (transfer.TryAgainError, transfer.WrongBytesError, OSError) as exc:
-        raise client.unreachable(hub, f"`{name}`: {exc}") from exc
-    finally:
-        connections.close()
-
-
-def _source(
-    paths: RepoPaths, commit: str, name: str, listing: Mapping[str, TreeFile], choice: Choice
-) -> Literal["fetch", "present"]:
-    file = listing[name]
-    here = PlannedFile(name, file.size, file.digest, "present")
-    return "present" if not choice.force and is_present(paths, commit, here) else "fetch"
-
-
-def is_present(paths: RepoPaths, commit: str, file: PlannedFile) -> bool:
-    """Whether the blob is there with its size, or the entry itself is the file, as on systems without links."""
-    with contextlib.suppress(OSError):
-        return _is_file_of(paths.blob(file.digest), file.size)
-    return is_plain_entry(paths, commit, file)
-
-
-def is_plain_entry(paths: RepoPaths, commit: str, file: PlannedFile) -> bool:
-    """Whether the snapshot entry is the file itself, with its size."""
-    entry = paths.entry(commit, file.name)
-    with contextlib.suppress(OSError):
-        return not entry.is_symlink() and _is_file_of(entry, file.size)
-    return False
-
-
-def _is_file_of(path: Path, size: int) -> bool:
-    """Whether a path leads to a file of that size; a folder or a pipe has a size too."""
-    status = path.stat()
-    return stat.S_ISREG(status.st_mode) and status.st_size == size
-
-
 def _resumed(paths: RepoPaths, digest: str, size: int) -> int:
     """Bytes of an interrupted blob that its journal vouches for."""
     return sum(end - start for start, end in journalled(paths, digest, size))
@@ -310,10 +288,11 @@ def _size_beside(paths: RepoPaths, digests: set[str]) -> int:
     return 0
 
 
-def _offline(paths: RepoPaths, ref: ModelRef) -> UnreachableError:
+def _offline(paths: RepoPaths, ref: ModelRef, caches: Sequence[Path]) -> UnreachableError:
     """The error for a pull that needs the Hub while the network is forbidden."""
-    here = _commits(paths)
     hint = "unset `HF_HUB_OFFLINE` to pull it"
-    if here:
+    if any(_commits(RepoPaths(cache, ref.id)) for cache in caches):
+        hint = f"what your cache has of it can be brought here: `modelctl migrate --from-cache {ref.id}`"
+    if _commits(paths):
         hint = f"what is here can be served: `modelctl serve {ref.id}`"
     return UnreachableError(f"`{ref}` cannot be pulled: `HF_HUB_OFFLINE` forbids the network", hint=hint)

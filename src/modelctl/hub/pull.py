@@ -8,26 +8,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelctl import process
-from modelctl.errors import ModelctlError, NoRoomError
-from modelctl.hub import client, transfer
+from modelctl.errors import ModelctlError
+from modelctl.hub import client, room, transfer
 from modelctl.hub.client import Hub
-from modelctl.hub.plan import PlannedFile, PullPlan, is_plain_entry, is_present
+from modelctl.hub.file import PlannedFile, is_plain_entry, is_present, is_shown
+from modelctl.hub.plan import PullPlan
 from modelctl.hub.transfer import Blob
 from modelctl.hub.workers import Limits, Workers
 from modelctl.progress import Progress
 from modelctl.ref import ModelRef
-from modelctl.store import changes, disk, lock, reading, standing, tree
-from modelctl.store.layout import RepoPaths, link_target
+from modelctl.store import changes, lock, reading, standing, tree, twins
+from modelctl.store.layout import RepoPaths
+from modelctl.store.twins import Twin
 
 # Longer than a commit, so that what follows one is seen.
 _LONGEST_REF = 64
-# What folders, links and journals need beside the blobs.
-_MARGIN = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class PullResult:
-    """What a pull did: bytes that crossed the network, and how long it took."""
+    """What a pull did: bytes that crossed the network, bytes that came from elsewhere on the disk, how long it took."""
 
     id: str
     commit: str
@@ -35,6 +35,7 @@ class PullResult:
     files: int
     size: int
     fetched: int
+    reused: int
     seconds: float
 
 
@@ -58,26 +59,53 @@ def execute(
     def wait(owner: process.Owner | None) -> None:
         progress.say(f"`{planned.id}` is in use by {owner or 'another process'}; waiting for it")
 
-    fetched = 0
+    reused, fetched = 0, 0
     with lock.held(paths, "pull", wait=wait):
-        wanted = [file for file in planned.files if planned.force or not is_present(paths, planned.commit, file)]
         changes.refuse_links(paths, _written(planned))
-        if wanted:
-            _check_room(planned)
+        changes.free(twins.spares(paths))
+        found, missing = _left(planned)
+        if found or missing:
+            room.check([planned])
             _write_record(planned)
-        if wanted or not planned.has_tree:
+        if found or missing or not planned.has_tree:
             tree.write(paths, planned.commit, planned.tree)
-        if wanted:
-            fetched = _fetch(planned, wanted, hub, progress, limits=limits)
+        if found or missing:
+            progress.begin(f"pulling {planned.id}", total=planned.size)
+            proven = _reuse(planned, found, missing, progress)
+            reused = sum(twin.size for twin in found if twin.digest in proven and twin.way != "prove")
+            wrong = {twin.digest for twin in found} - proven
+            wanted = [*missing, *(file for file in planned.files if file.digest in wrong)]
+            fetched = _fetch(planned, wanted, hub, progress, limits=limits, anew=planned.force or bool(wrong))
         _publish(planned)
         paths.pull_record.unlink(missing_ok=True)
         changes.tidy(paths)
-    return _result(planned, began, fetched=fetched)
+    return _result(planned, began, fetched=fetched, reused=reused)
 
 
-def _result(planned: PullPlan, began: float, *, fetched: int) -> PullResult:
-    seconds = time.monotonic() - began
-    return PullResult(planned.id, planned.commit, planned.snapshot, len(planned.files), planned.size, fetched, seconds)
+def _result(planned: PullPlan, began: float, *, fetched: int, reused: int = 0) -> PullResult:
+    return PullResult(
+        planned.id,
+        planned.commit,
+        planned.snapshot,
+        files=len(planned.files),
+        size=planned.size,
+        fetched=fetched,
+        reused=reused,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _left(planned: PullPlan) -> tuple[list[Twin], list[PlannedFile]]:
+    """What is left to reuse and to fetch now that nobody else is at it: another pull may have done some of it."""
+    paths, found, missing = planned.paths, {}, []
+    for file in planned.files:
+        is_here = not planned.force and is_present(paths, planned.commit, file)
+        twin = planned.twins.get(file.digest)
+        if twin is None:
+            missing += [] if is_here else [file]
+        elif not (is_shown(paths, planned.commit, file) if twin.way == "prove" else is_here):
+            found[file.digest] = twin
+    return list(found.values()), missing
 
 
 def _written(planned: PullPlan) -> Iterator[Path]:
@@ -96,7 +124,7 @@ def _is_settled(planned: PullPlan) -> bool:
         planned.has_tree
         and not planned.force
         and all(file.source == "present" for file in planned.files)
-        and all(_is_shown(paths, planned.commit, file) for file in planned.files)
+        and all(is_shown(paths, planned.commit, file) for file in planned.files)
         and _is_named(planned)
         and _is_tidy(paths)
     )
@@ -117,48 +145,45 @@ def _is_named(planned: PullPlan) -> bool:
     return standing.is_pinned(paths, planned.commit) or not os.access(paths.folder, os.W_OK)
 
 
-def _is_shown(paths: RepoPaths, commit: str, file: PlannedFile) -> bool:
-    """Whether the snapshot entry leads to the file's blob, or is the file."""
-    entry = paths.entry(commit, file.name)
-    if entry.is_symlink():
-        return str(entry.readlink()) == link_target(file.name, file.digest)
-    return is_plain_entry(paths, commit, file)
-
-
-def _check_room(planned: PullPlan) -> None:
-    needed, free = planned.to_fetch + _MARGIN, disk.free(planned.paths.hub)
-    if needed > free:
-        raise NoRoomError(
-            f"`{planned.id}` needs {needed:,} bytes, and the file system of `{planned.paths.hub}` has {free:,} free",
-            hint="make room with `modelctl rm`, or name another folder with `--models-dir`",
-            needed=needed,
-            free=free,
-        )
-
-
 def _write_record(planned: PullPlan) -> None:
     """Say in the store what is being pulled, by whom: what any other terminal shows is read from here."""
-    done = planned.size - planned.to_fetch
+    reused = sum(twin.size for twin in planned.twins.values() if twin.way != "prove")
     record = {
         "schema": 1,
         "commit": planned.commit,
         "revision": planned.revision,
         "files": [file.name for file in planned.files],
         "total": planned.size,
-        "done_before": done,
+        "done_before": planned.size - planned.to_fetch - reused,
         "owner": process.to_json(process.this_process("pull")),
     }
     changes.write_file(planned.paths.pull_record, json.dumps(record))
 
 
+def _reuse(
+    planned: PullPlan, found: Sequence[Twin], missing: Sequence[PlannedFile], progress: Progress
+) -> frozenset[str]:
+    """Take what the disk has elsewhere, each proven; the digests of what was as it should be."""
+    if not found:
+        return frozenset()
+    paths, names = planned.paths, {file.digest: file.name for file in planned.files}
+    base = planned.size - _size(missing) - sum(twin.size for twin in found)
+    proven = twins.bring(paths, found, progress, base=base)
+    for twin in found:
+        if twin.digest in proven:
+            progress.file(names[twin.digest], size=twin.size, source="reused")
+        else:
+            progress.say(f"`{twin.path}` is not what `{names[twin.digest]}` should be, so that is fetched")
+    changes.make_durable([paths.blob(twin.digest) for twin in found if twin.digest in proven])
+    return proven
+
+
 def _fetch(
-    planned: PullPlan,
-    wanted: Sequence[PlannedFile],
-    hub: Hub,
-    progress: Progress,
-    *,
-    limits: Limits,
+    planned: PullPlan, wanted: Sequence[PlannedFile], hub: Hub, progress: Progress, *, limits: Limits, anew: bool
 ) -> int:
+    """Fetch files, `anew` also where something has their names already, and return the bytes that came."""
+    if not wanted:
+        return 0
     ref = ModelRef(planned.id, planned.revision)
     blobs = {
         file.digest: Blob(
@@ -169,17 +194,19 @@ def _fetch(
         )
         for file in wanted
     }
-    present = planned.size - sum(blob.size for blob in blobs.values())
-    progress.begin(f"pulling {planned.id}", total=planned.size)
 
     def refusal(status: int, code: str | None) -> ModelctlError:
         return client.failure(hub, ref, status, code)
 
-    workers = Workers(planned.paths, refusal, limits=limits, force=planned.force)
-    workers.run(list(blobs.values()), progress, resumed=planned.resumed, base=present)
+    workers = Workers(planned.paths, refusal, limits=limits, force=anew)
+    workers.run(list(blobs.values()), progress, resumed=planned.resumed, base=planned.size - _size(wanted))
     small = [planned.paths.blob(blob.digest) for blob in blobs.values() if blob.size <= transfer.SMALL]
     changes.make_durable(small)
     return workers.fetched
+
+
+def _size(files: Sequence[PlannedFile]) -> int:
+    return sum({file.digest: file.size for file in files}.values())
 
 
 def _publish(planned: PullPlan) -> None:

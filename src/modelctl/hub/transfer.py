@@ -247,9 +247,7 @@ def fetch_small(connections: Connections, blob: Blob, refusal: Refusal) -> bytes
     content = bytes(view[:at])
     if at < blob.size:
         raise TryAgainError("the connection ended early")
-    proof = new_hash(blob.digest, at)
-    proof.update(content)
-    if proof.hexdigest() != blob.digest:
+    if not is_proven(content, blob.digest):
         raise WrongBytesError(blob)
     return content
 
@@ -298,6 +296,13 @@ def new_hash(digest: str, size: int) -> "hashlib._Hash":
     git = hashlib.sha1(usedforsecurity=False)
     git.update(b"blob %d\0" % size)
     return git
+
+
+def is_proven(content: bytes, digest: str) -> bool:
+    """Whether a content is what its blob's name says."""
+    proof = new_hash(digest, len(content))
+    proof.update(content)
+    return proof.hexdigest() == digest
 
 
 def _retry_after(response: http.client.HTTPResponse) -> float | None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _CHUNK = 4 * 1024 * 1024
 # What a file system answers that has no hard links, has too many of this one, or forbids one on a foreign file.
 _NO_LINK = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES}
+# Hears the bytes of each step; what it raises ends the work.
+Tell = Callable[[int], None]
 
 
 def link(source: Path, spare: Path) -> bool:
@@ -31,7 +33,7 @@ def link(source: Path, spare: Path) -> bool:
     return True
 
 
-def copy(source: Path, spare: Path, digest: str, tell: Callable[[int], None]) -> None:
+def copy(source: Path, spare: Path, digest: str, tell: Tell) -> None:
     """Copy a file and prove it: `NotWholeError`, and no copy, where the content is not what `digest` says.
 
     A name that is no digest is proven by nothing but the length. `tell` hears the bytes of each step.
@@ -59,7 +61,7 @@ def copy(source: Path, spare: Path, digest: str, tell: Callable[[int], None]) ->
         raise changes.translated(exc, doing="copy") from exc
 
 
-def matches(path: Path, digest: str) -> bool:
+def matches(path: Path, digest: str, tell: Tell = lambda _: None) -> bool:
     """Whether a file's content is what the digest says; `False` also for a name that is no digest."""
     try:
         with path.open("rb", buffering=0) as reading:
@@ -68,6 +70,7 @@ def matches(path: Path, digest: str) -> bool:
                 return False
             while chunk := reading.read(_CHUNK):
                 hashed.update(chunk)
+                tell(len(chunk))
     except OSError as exc:
         raise changes.translated(exc, doing="read") from exc
     return hashed.hexdigest() == digest
@@ -95,7 +98,7 @@ def _hasher(digest: str, size: int) -> "_Hash | None":
     return None
 
 
-def _pour(source: int, target: int, hashed: "_Hash | None", tell: Callable[[int], None]) -> None:
+def _pour(source: int, target: int, hashed: "_Hash | None", tell: Tell) -> None:
     """Copy all bytes; one thread hashes a chunk while the other writes it."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         while chunk := os.read(source, _CHUNK):

@@ -10,6 +10,11 @@ def free(path: Path) -> int:
     return shutil.disk_usage(existing(path)).free
 
 
+def device(path: Path) -> int:
+    """The number of the file system on which a path lies, or will lie."""
+    return existing(path).stat().st_dev
+
+
 def is_one_mount(one: Path, other: Path) -> bool:
     """Whether a rename leads from one place to the other. Two bind mounts of one disk, as containers have, are two."""
     return _mount(existing(one)) == _mount(existing(other))

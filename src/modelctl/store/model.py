@@ -95,6 +95,7 @@ class Download(NamedTuple):
     """A pull that runs, or was interrupted, as the disk tells it. `rate` is bytes a second since it began."""
 
     id: str
+    path: Path
     commit: str
     done: int
     total: int

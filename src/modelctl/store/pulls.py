@@ -62,7 +62,7 @@ def progress(paths: RepoPaths, pull: PullRecord) -> Download:
     if active and pull.owner is not None:
         seconds = time.time() - pull.owner.since.timestamp()
         rate = max(0, done - pull.done_before) / seconds if seconds > 0 else None
-    return Download(paths.id, pull.commit, min(done, pull.total), pull.total, rate, active)
+    return Download(paths.id, paths.folder, pull.commit, min(done, pull.total), pull.total, rate, active)
 
 
 def received(paths: RepoPaths, names: tuple[str, ...], listing: Mapping[str, TreeFile] | None) -> int:
