@@ -29,7 +29,13 @@ FILES: Mapping[str, bytes] = {
 OLD: Mapping[str, bytes] = {**FILES, "config.json": b"{}", "model.safetensors": safetensors(100)}
 
 
-def sweep(run: Command, hub: Hub, store: StoreBuilder, *, count: int | None, update: bool) -> None:
+def sweep(
+    run: Command, hub: Hub, store: StoreBuilder, *, count: int | None, update: bool, cache: StoreBuilder | None = None
+) -> None:
+    if cache:
+        # One that a second name is given to, one that is damaged, and a small one.
+        cache.add(NAME, files=FILES)
+        cache.blob(NAME, "tokenizer.json").write_bytes(b"[]")
     old = hub.add(NAME, files=OLD) if update else None
     if update:
         assert run("pull", NAME, "--all-files", "--no-use", env=hub.environ).code == 0
@@ -51,14 +57,15 @@ def sweep(run: Command, hub: Hub, store: StoreBuilder, *, count: int | None, upd
             assert content(store) == (OLD if named.read_text() == old else FILES), killed
         listed = run("list", "--json")
         assert listed.code == 0, (killed, listed)
-        for model in listed.json["models"]:
+        models = [model for model in listed.json["models"] if model["location"] == "project"]
+        for model in models:
             # Before its first record is there, a pull has left an empty folder and nothing else.
             empty = [problem["kind"] for problem in model["problems"]] == ["no_revision"]
             # Only the ref may be missing from what is called whole.
             whole = model["state"] == "ready" and content_of(store.paths(NAME).snapshot(new)) == FILES
             told = model["state"] == "partial" or named.exists() or empty or whole
             assert told, (killed, model["state"], model["problems"])
-        if listed.json["models"]:
+        if models:
             assert run("rm", NAME, "--dry-run").code == 0, killed
         if store.hub.exists():
             seen = run.program(ls, env={**hub.environ, "HF_HUB_CACHE": str(store.hub)})
@@ -75,6 +82,17 @@ def sweep(run: Command, hub: Hub, store: StoreBuilder, *, count: int | None, upd
 @pytest.mark.parametrize("update", ["fresh", "update"])
 def test_a_sample_of_kills(run: Command, hub: Hub, store: StoreBuilder, update: str) -> None:
     sweep(run, hub, store, count=4, update=update == "update")
+
+
+def test_a_sample_of_kills_while_a_cache_is_reused(
+    run: Command, hub: Hub, store: StoreBuilder, cache: StoreBuilder
+) -> None:
+    sweep(run, hub, store, count=2, update=False, cache=cache)
+
+
+@pytest.mark.sweep
+def test_every_kill_while_a_cache_is_reused(run: Command, hub: Hub, store: StoreBuilder, cache: StoreBuilder) -> None:
+    sweep(run, hub, store, count=None, update=False, cache=cache)
 
 
 @pytest.mark.sweep
