@@ -11,7 +11,7 @@ from tests.command import NOBODY, Command, Finished
 from tests.crashes import held
 from tests.disks import small_disk
 from tests.second_opinion import accepted, loads
-from tests.stores import StoreBuilder
+from tests.stores import Layout, StoreBuilder
 
 WEIGHTS = {"model.safetensors": b"w" * 100_000}
 
@@ -39,6 +39,7 @@ class TestPlain:
             "  acme/two: 100.0 kB, rename\n"
             "moving\n"
             "free now: N\n"
+            "undo: `modelctl migrate --to-cache acme/one acme/two`\n"
         )
         assert held(store.hub) == before
         assert accepted(two.hub) == {}
@@ -77,7 +78,9 @@ class TestPlain:
         done = run("migrate", "--from-cache", "--yes", "--models-dir", elsewhere / "models")
         assert (done.code, done.stdout.splitlines()[0]) == (0, "moved acme/one (100.0 kB, copy)")
         assert "acme/one: 100.0 kB, copy, 100.0 kB to write\n" in done.stderr
-        assert re.search(r"free now: .* at `.*`, .* at `.*`\n$", done.stderr)
+        assert re.search(r"\nfree now: .* at `.*`, .* at `.*`\n", done.stderr)
+        undo = f"undo: `modelctl migrate --models-dir {elsewhere}/models --to-cache acme/one acme/two`\n"
+        assert done.stderr.endswith(undo)
         assert held(elsewhere / "models" / "hub") == before
         assert accepted(two.hub) == {}
 
@@ -85,8 +88,11 @@ class TestPlain:
         store.add("acme/one", files={"config.json": "mine"})
         (two.paths("acme/one").blobs / "x.incomplete").write_bytes(b"12")
         done = run("migrate", "--from-cache", "acme/one", "--yes")
-        assert (done.code, done.stdout) == (0, "moved acme/one (100.0 kB, merge)\n")
-        assert "`acme/one`: `main` names another revision in the project, and goes on doing so\n" in done.stderr
+        assert (done.code, done.stdout) == (0, "moved acme/one (100.0 kB, hard link)\n")
+        assert (
+            "`acme/one`: `main` names another revision in the target, and goes on doing so (`--overwrite-refs`)\n"
+            in done.stderr
+        )
         assert "`acme/one`: an unfinished download of 2 B is left out\n" in done.stderr
         assert len(accepted(store.hub)["acme/one"]) == 2
 
@@ -144,8 +150,11 @@ class TestJson:
                     "refs": ["main"],
                     "merges": False,
                     "size": 100_008,
+                    "already": 0,
+                    "shared": 0,
                     "writes": 0,
                     "refs_kept": [],
+                    "refs_overwritten": [],
                     "left_out": 0,
                 }
             ],
@@ -153,6 +162,7 @@ class TestJson:
             "size": 100_008,
             "writes": 0,
             "free": None,
+            "frees": 0,
         }
         assert done.json["free"] > 0
 
@@ -271,3 +281,154 @@ class TestRights:
         done = run("migrate", "--from-cache", "--copy", user=NOBODY)
         assert (done.code, done.stdout) == (4, "")
         assert f"error: cannot create `{project}/models/hub`: Permission denied\n" in done.stderr
+
+
+class TestEnds:
+    def test_there_and_back(self, run: Command, two: StoreBuilder, store: StoreBuilder) -> None:
+        before = held(two.hub)
+        done = run("migrate", "--from-cache", "--yes")
+        undo = done.stderr.splitlines()[-1].removeprefix("undo: `modelctl ").removesuffix("`").split()
+        back = run(*undo, "--yes")
+        assert back.code == 0, back.stderr
+        assert held(two.hub) == before
+        assert accepted(store.hub) == {}
+
+    @pytest.mark.parametrize("form", ["hub", "models", "relative"])
+    def test_from_any_folder(self, run: Command, store: StoreBuilder, tmp_path: Path, form: str) -> None:
+        old = StoreBuilder(tmp_path / "old" / "models" / "hub")
+        old.hub.mkdir(parents=True)
+        old.add("acme/tiny")
+        before = held(old.hub)
+        forms = {"hub": old.hub, "models": old.hub.parent, "relative": Path("../old/models")}
+        folder = forms[form]
+        done = run("migrate", "--from", folder, "--yes")
+        assert done.code == 0, done.stderr
+        assert held(store.hub) == before
+        assert done.stderr.endswith(f"undo: `modelctl migrate --to {old.hub} acme/tiny`\n")
+
+    def test_to_a_new_folder(self, run: Command, store: StoreBuilder, tmp_path: Path) -> None:
+        store.add("acme/tiny")
+        before = held(store.hub)
+        done = run("migrate", "--to", tmp_path / "shelf", "--copy")
+        assert done.code == 0, done.stderr
+        assert held(tmp_path / "shelf" / "hub") == before == held(store.hub)
+        assert done.stderr.endswith(f"undo: `modelctl rm --models-dir {tmp_path}/shelf acme/tiny`\n")
+        undo = done.stderr.splitlines()[-1].removeprefix("undo: `modelctl ").removesuffix("`").split()
+        assert run(*undo, "--yes").code == 0
+        assert accepted(tmp_path / "shelf" / "hub") == {}
+
+    @pytest.mark.parametrize(
+        ("argv", "message"),
+        [
+            (["--from-cache", "--from", "x"], "`--from-cache` and `--from` contradict each other"),
+            (["--to-cache", "--to", "x"], "`--to-cache` and `--to` contradict each other"),
+            (["--from-cache", "-c", "-L"], "`--copy` and `--hard-link` contradict each other"),
+            (["--from-cache", "--revision", "v1"], "`--revision` needs the model that it is one of"),
+        ],
+    )
+    def test_contradictions(self, run: Command, argv: list[str], message: str) -> None:
+        done = run("migrate", *argv)
+        assert (done.code, done.stderr.splitlines()[0]) == (2, f"error: {message}")
+
+    def test_a_folder_without_models(self, run: Command, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        done = run("migrate", "--from", tmp_path / "empty")
+        assert (done.code, "holds no models" in done.stderr) == (3, True)
+        assert run("migrate", "--from", tmp_path / "none").code == 3
+
+    def test_one_inside_the_other(self, run: Command, two: StoreBuilder) -> None:
+        done = run("migrate", "--from-cache", "--to", two.paths("acme/one").snapshots / "hub", "--yes")
+        assert (done.code, "lie one in the other" in done.stderr) == (2, True)
+        assert len(accepted(two.hub)) == 2
+
+
+class TestModes:
+    def test_hard_links(self, run: Command, two: StoreBuilder, store: StoreBuilder) -> None:
+        before = held(two.hub)
+        done = run("migrate", "--from-cache", "-L")
+        assert (done.code, done.stdout.splitlines()[0]) == (0, "linked acme/one (100.0 kB, hard link)")
+        assert held(two.hub) == held(store.hub) == before
+        assert two.blob("acme/one", "model.safetensors").samefile(store.blob("acme/one", "model.safetensors"))
+        # Both are whole without the other.
+        shutil.rmtree(two.hub)
+        loads(store.hub, "acme/one")
+
+    @pytest.mark.usefixtures("two")
+    def test_hard_links_lead_to_no_other_file_system(self, run: Command, elsewhere: Path) -> None:
+        done = run("migrate", "--from-cache", "-L", "--models-dir", elsewhere)
+        assert done.code == 1
+        assert "`--copy` copies it" in done.stderr
+        assert not list(elsewhere.glob("hub/models--*"))
+
+    @pytest.mark.parametrize("kind", ["links", "shared", "copies"])
+    def test_symbolic_links(self, run: Command, cache: StoreBuilder, store: StoreBuilder, kind: Layout) -> None:
+        commit = cache.add("acme/tiny", kind=kind)
+        before = held(cache.hub)
+        done = run("migrate", "--from-cache", "-l")
+        assert (done.code, "symbolic link)" in done.stdout) == (0, True)
+        assert f"what is removed from `{cache.hub}` is gone from `{store.hub}` too" in done.stderr
+        assert store.paths("acme/tiny").folder.is_symlink()
+        assert accepted(store.hub) == {"acme/tiny": {commit}}
+        listed = run("list", "--json").json["models"]
+        assert [(model["id"], model["location"], model["state"]) for model in listed] == [
+            ("acme/tiny", "project", "ready")
+        ]
+        # What removes it here takes the link alone.
+        assert run("rm", "acme/tiny", "--yes").code == 0
+        assert held(cache.hub) == before
+        assert not store.paths("acme/tiny").folder.is_symlink()
+
+    @pytest.mark.usefixtures("two")
+    def test_a_link_is_for_whole_models_that_are_not_there(self, run: Command, store: StoreBuilder) -> None:
+        store.add("acme/one")
+        done = run("migrate", "--from-cache", "-l")
+        assert done.code == 1
+        assert "only a whole model can be a link" in done.stderr
+        assert store.paths("acme/two").folder.is_symlink()
+
+
+class TestRefs:
+    def test_overwritten_where_asked_for(self, run: Command, cache: StoreBuilder, store: StoreBuilder) -> None:
+        theirs = cache.add("acme/one", files={"config.json": "theirs"})
+        mine = store.add("acme/one", files={"config.json": "mine"})
+        before = held(cache.hub, store.hub)
+        done = run("migrate", "--from-cache", "--overwrite-refs", "--yes")
+        assert done.code == 0, done.stderr
+        assert "`acme/one`: `main` names another revision in the target, and will name this one\n" in done.stderr
+        assert store.paths("acme/one").ref("main").read_text() == theirs
+        assert held(store.hub) == before
+        assert store.paths("acme/one").standing(mine).exists()
+
+    def test_one_revision_by_the_option(self, run: Command, cache: StoreBuilder, store: StoreBuilder) -> None:
+        old = cache.add("acme/one", files={"config.json": "1"}, revision="v1")
+        new = cache.add("acme/one", files={"config.json": "2"})
+        assert run("migrate", "--from-cache", "acme/one", "--revision", "v1", "--yes").code == 0
+        assert (accepted(store.hub), accepted(cache.hub)) == ({"acme/one": {old}}, {"acme/one": {new}})
+
+
+class TestVerify:
+    def test_a_rename_is_verified_where_asked_for(self, run: Command, two: StoreBuilder, store: StoreBuilder) -> None:
+        two.blob("acme/one", "model.safetensors").write_bytes(b"x" * 100_000)
+        done = run("migrate", "--from-cache", "--verify", "--yes")
+        assert done.code == 1
+        assert "is damaged: its content does not match its name" in done.stderr
+        assert (set(accepted(store.hub)), set(accepted(two.hub))) == ({"acme/two"}, {"acme/one"})
+        # Without, it comes as it is.
+        assert run("migrate", "--from-cache", "--yes").code == 0
+        assert accepted(two.hub) == {}
+
+
+class TestDatasets:
+    def test_they_stay_unless_asked_for(self, run: Command, two: StoreBuilder, store: StoreBuilder) -> None:
+        folder = two.hub / "datasets--acme--data"
+        shutil.copytree(two.paths("acme/one").folder, folder, symlinks=True)
+        done = run("migrate", "--from-cache", "--yes")
+        assert f"1 dataset in `{two.hub}` stay there (`--include-datasets`)\n" in done.stderr
+        assert folder.is_dir()
+        done = run("migrate", "--from-cache", "--include-datasets", "--yes")
+        assert done.code == 0, done.stderr
+        assert done.stdout == "moved datasets/acme/data (100.0 kB, rename)\n"
+        assert (store.hub / folder.name / "snapshots").is_dir()
+        undo = done.stderr.splitlines()[-1].removeprefix("undo: `modelctl ").removesuffix("`").split()
+        assert run(*undo, "--yes").code == 0
+        assert folder.is_dir()

@@ -11,6 +11,7 @@ from modelctl.errors import BusyError, ModelctlError, NoRoomError, NotWholeError
 from modelctl.progress import Silence
 from modelctl.store import layout, lock, migration, naming, scan, shared
 from modelctl.store.migration import MigrationPlan, MigrationResult
+from modelctl.store.route import Terms
 from tests.command import Command
 from tests.crashes import Crashes, held
 from tests.disks import bind_mount, small_disk
@@ -23,7 +24,7 @@ SAMPLE = [pytest.param(3), pytest.param(None, marks=pytest.mark.sweep)]
 
 def plan(cache: StoreBuilder, store: StoreBuilder, *names: str, keep: bool = False) -> MigrationPlan:
     targets = naming.targets(cache.hub, names, parts=False) if names else naming.all_targets(cache.hub)
-    return migration.plan(cache.hub, store.hub, targets, keep=keep)
+    return migration.plan(cache.hub, store.hub, targets, terms=Terms("copy" if keep else "move"))
 
 
 def migrate(cache: StoreBuilder, store: StoreBuilder, *names: str, keep: bool = False) -> MigrationResult:
@@ -79,7 +80,7 @@ class TestRename:
         old = cache.add("acme/tiny", files={"config.json": "1"}, lfs=WEIGHTS, revision="v1")
         new = cache.add("acme/tiny", files={"config.json": "2"}, lfs=WEIGHTS)
         result = migrate(cache, store, "acme/tiny@v1")
-        assert [moved.way for moved in result.moved] == ["link"]
+        assert [moved.way for moved in result.moved] == ["move"]
         assert accepted(store.hub) == {"acme/tiny": {old}}
         assert accepted(cache.hub) == {"acme/tiny": {new}}
         loads(store.hub, "acme/tiny", "v1")
@@ -134,7 +135,7 @@ class TestLinks:
         entry = cache.paths("acme/tiny").entry(commit, "same.json")
         entry.symlink_to(entry.with_name("config.json").absolute())
         before = held(cache.hub)
-        assert plan(cache, store).moves[0].way == "link"
+        assert plan(cache, store).moves[0].way == "move"
         migrate(cache, store)
         assert held(store.hub) == before
 
@@ -379,7 +380,7 @@ class TestMerge:
         before = held(cache.hub, store.hub)
         inode = store.blob("acme/tiny", "model.safetensors").stat().st_ino
         planned = plan(cache, store)
-        assert [(move.way, move.merges, move.writes) for move in planned.moves] == [("link", True, 0)]
+        assert [(move.way, move.merges, move.writes) for move in planned.moves] == [("move", True, 0)]
         migration.execute(planned, Silence())
         assert held(store.hub) == before
         assert accepted(store.hub) == {"acme/tiny": {one, two}}

@@ -323,10 +323,24 @@ def test_a_damaged_model_is_shown_with_its_problem_and_the_command_that_mends_it
     assert (whole.id, whole.state) == ("acme/whole", "ready")
 
 
-def test_a_file_or_a_link_for_the_models_folder_is_shown_and_not_followed(store: StoreBuilder, tmp_path: Path) -> None:
-    StoreBuilder(tmp_path / "elsewhere").add("acme/linked", files=generator())
+def test_a_link_for_a_models_folder_leads_to_the_same_model_elsewhere(store: StoreBuilder, tmp_path: Path) -> None:
+    there = StoreBuilder(tmp_path / "elsewhere")
+    there.add("acme/linked", files=generator())
     store.hub.mkdir()
-    (store.hub / "models--acme--linked").symlink_to(tmp_path / "elsewhere" / "models--acme--linked")
+    store.paths("acme/linked").folder.symlink_to(there.paths("acme/linked").folder)
+    (link,) = scan.scan_hub(store.hub, "project")
+    (real,) = scan.scan_hub(there.hub, "project")
+    assert link == real._replace(path=store.paths("acme/linked").folder)
+    assert link.state == "ready"
+
+
+def test_a_file_or_any_other_link_for_the_models_folder_is_shown_and_not_followed(
+    store: StoreBuilder, tmp_path: Path
+) -> None:
+    StoreBuilder(tmp_path / "elsewhere").add("acme/other", files=generator())
+    away = tmp_path / "elsewhere" / "models--acme--other"
+    store.hub.mkdir()
+    (store.hub / "models--acme--linked").symlink_to(away)
     (store.hub / "models--acme--file").write_text("")
     file, link = scan.scan_hub(store.hub, "project")
     assert (file.state, link.state, link.size) == ("broken", "broken", 0)
@@ -334,7 +348,11 @@ def test_a_file_or_a_link_for_the_models_folder_is_shown_and_not_followed(store:
         ("misplaced", "`models--acme--file` is a file where a folder should be", "modelctl rm acme/file")
     ]
     assert told(link) == [
-        ("misplaced", "`models--acme--linked` is a link, which is not followed", "modelctl rm acme/linked")
+        (
+            "misplaced",
+            f"`models--acme--linked` is a link to `{away}`, where no such model is",
+            "modelctl rm acme/linked",
+        )
     ]
 
 

@@ -59,7 +59,7 @@ class Project:
     @property
     def is_one_store(self) -> bool:
         """Whether project and user cache are one folder, as `HF_HOME=./models` makes them."""
-        return _same_folder(self.hub, self.user_cache)
+        return is_same_folder(self.hub, self.user_cache)
 
     @property
     def env_file(self) -> Path:
@@ -257,7 +257,8 @@ def _user_cache(environ: Mapping[str, str]) -> Path:
     return _hf_home(environ) / "hub"
 
 
-def _same_folder(one: Path, other: Path) -> bool:
+def is_same_folder(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one folder, by its device and inode; by its name where there is none yet."""
     try:
         return one.samefile(other)
     except OSError:

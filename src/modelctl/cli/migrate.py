@@ -1,110 +1,184 @@
-"""`modelctl migrate`: models from the user cache into the project."""
+"""`modelctl migrate`: models between the user cache, the project, and any other hub folder."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+import os
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modelctl import project as projects
-from modelctl.cli import options, outcome
+from modelctl.cli import moves, options, outcome
 from modelctl.cli import output as show
+from modelctl.cli.moves import Ends
 from modelctl.errors import InterruptedByUserError, UsageError
 
 if TYPE_CHECKING:
     from modelctl.project import Project
-    from modelctl.store.migration import MigrationPlan, MigrationResult, Move
+    from modelctl.store.migration import MigrationPlan, MigrationResult
+    from modelctl.store.route import Mode, Terms
 
 EPILOG = """\b
 Examples:
   modelctl migrate --from-cache --dry-run
   modelctl migrate --from-cache
   modelctl migrate --from-cache Qwen/Qwen3-0.6B BAAI/bge-m3
-  modelctl migrate --from-cache --copy 'acme/*'
+  modelctl migrate --from ../old-project/models --copy 'acme/*'
+  modelctl migrate --to-cache Qwen/Qwen3-0.6B
 """
-_HOW = {"rename": "rename", "link": "merge", "copy": "copy"}
 
 
 def migrate(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[REPO[@REV]]...", help="Only these models; globs too.")
     ] = None,
-    from_cache: Annotated[bool, typer.Option("--from-cache", help="Out of your own cache into the project.")] = False,
-    copy: Annotated[bool, typer.Option("--copy", help="Leave the cache as it is.")] = False,
+    from_cache: Annotated[bool, typer.Option("--from-cache", help="Out of your own cache.")] = False,
+    from_dir: Annotated[
+        Path | None, typer.Option("--from", metavar="DIR", help="Out of a hub folder, or the folder that contains it.")
+    ] = None,
+    to_cache: Annotated[bool, typer.Option("--to-cache", help="Into your own cache.")] = False,
+    to_dir: Annotated[
+        Path | None, typer.Option("--to", metavar="DIR", help="Into a hub folder, or the folder that contains it.")
+    ] = None,
+    copy: Annotated[bool, typer.Option("--copy", "-c", help="Copy, and leave the source as it is.")] = False,
+    hard_link: Annotated[
+        bool, typer.Option("--hard-link", "-L", help="Give the files second names, and leave the source as it is.")
+    ] = False,
+    symbolic_link: Annotated[
+        bool, typer.Option("--symbolic-link", "-l", help="Link to the models where they are, which have to stay there.")
+    ] = False,
+    revision: options.Revision = None,
+    overwrite_refs: Annotated[
+        bool, typer.Option("--overwrite-refs", help="Let refs that differ name the source's revision.")
+    ] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Hash also what is only renamed.")] = False,
+    include_datasets: Annotated[bool, typer.Option("--include-datasets", help="Datasets too.")] = False,
     models_dir: options.ModelsDir = None,
     yes: options.Yes = False,
     dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> None:
-    """Move models from your own Hugging Face cache into ./models.
+    """Move models between ./models, your own Hugging Face cache, and other hub folders.
 
     On one file system that takes no time and no space. Else every file is copied, hashed, and only then removed from
-    the cache; interrupted, it goes on where it stopped.
+    the source; interrupted, it goes on where it stopped. What is not named as source or target is the project.
     """
-    if not from_cache:
+    from modelctl.store.route import Terms
+
+    project = projects.locate(models_dir)
+    mode = _mode(copy=copy, hard_link=hard_link, symbolic_link=symbolic_link)
+    ends = _ends(project, models_dir, from_cache=from_cache, from_dir=from_dir, to_cache=to_cache, to_dir=to_dir)
+    if revision is not None and not names:
+        raise UsageError("`--revision` needs the model that it is one of", hint="name it: `migrate ... ORG/NAME`")
+    out = show.Output(json=json)
+    terms = Terms(mode, overwrite=overwrite_refs, verify=verify)
+    wanted = _Wanted(names or [], revision, parts=not yes, datasets=include_datasets)
+    plan = None if ends.is_one else _plan(ends, wanted, terms)
+    if not ends.is_one:
+        _say_datasets_stay(out, ends, wanted)
+    if plan is None or not (plan.moves or plan.skipped or plan.leftovers):
+        _say_nothing_to_do(out, project, ends, dry_run=dry_run)
+        return
+    if dry_run:
+        moves.show_plan(out, plan)
+        return
+    result = _execute(out, plan, yes=yes)
+    moves.show_result(out, ends, plan, result)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is to be moved, as it was typed."""
+
+    names: list[str]
+    revision: str | None
+    parts: bool
+    datasets: bool
+
+
+def _mode(*, copy: bool, hard_link: bool, symbolic_link: bool) -> "Mode":
+    chosen: dict[str, Mode] = {"--copy": "copy", "--hard-link": "link", "--symbolic-link": "symlink"}
+    given = [name for name, is_on in zip(chosen, (copy, hard_link, symbolic_link), strict=True) if is_on]
+    if len(given) > 1:
+        raise UsageError(f"`{given[0]}` and `{given[1]}` contradict each other", hint="give one of them")
+    return chosen[given[0]] if given else "move"
+
+
+def _ends(
+    project: "Project",
+    models_dir: Path | None,
+    *,
+    from_cache: bool,
+    from_dir: Path | None,
+    to_cache: bool,
+    to_dir: Path | None,
+) -> Ends:
+    """Where from and where to; what is not named is the project."""
+    from modelctl.store import naming
+
+    if not (from_cache or from_dir or to_cache or to_dir):
         raise UsageError(
             "`migrate` needs to know where the models come from",
             hint="`modelctl migrate --from-cache` moves those of your own cache",
         )
-    project = projects.locate(models_dir)
-    out = show.Output(json=json)
-    plan = None if project.is_one_store else _plan(project, names or [], copy=copy, parts=not yes)
-    if plan is None or not (plan.moves or plan.skipped or plan.leftovers):
-        _say_nothing_to_do(out, project, dry_run=dry_run)
-        return
-    if dry_run:
-        _show_plan(out, plan)
-        return
-    result = _execute(out, plan, yes=yes)
-    _show_result(out, plan, result)
+    for is_cache, folder, way in ((from_cache, from_dir, "from"), (to_cache, to_dir, "to")):
+        if is_cache and folder:
+            raise UsageError(f"`--{way}-cache` and `--{way}` contradict each other", hint="give one of them")
+    source = naming.hub_of(_absolute(from_dir), is_there=True) if from_dir else None
+    target = naming.hub_of(_absolute(to_dir), is_there=False) if to_dir else None
+    source = source or (project.user_cache if from_cache else project.hub)
+    target = target or (project.user_cache if to_cache else project.hub)
+    flag = () if models_dir is None else ("--models-dir", shlex.quote(str(models_dir)))
+    back = (*_words(project, target, "from"), *_words(project, source, "to"))
+    is_project = project.hub in {source, target}
+    return Ends(source, target, (*(flag if is_project else ()), *back), _models_dir(project, target, flag))
 
 
-def plan_object(plan: "MigrationPlan") -> dict[str, Any]:
-    """The plan under `--json`."""
-    return {
-        "source": plan.source,
-        "target": plan.target,
-        "mode": "copy" if plan.keep else "move",
-        "models": [_move_object(move) for move in plan.moves],
-        "skipped": [{"id": failure.id, "error": show.error_object(failure.error)} for failure in plan.skipped],
-        "size": plan.size,
-        "writes": plan.writes,
-        "free": plan.free,
-    }
+def _absolute(folder: Path) -> Path:
+    """The full path, for messages and for commands that are typed elsewhere. Links stay what they are."""
+    return Path(os.path.abspath(folder))  # noqa: PTH100 - `resolve` would follow them
 
 
-def _move_object(move: "Move") -> dict[str, Any]:
-    return {
-        "id": move.source.id,
-        "path": move.source.folder,
-        "target": move.target.folder,
-        "how": _HOW[move.way],
-        "commits": list(move.commits),
-        "refs": list(move.refs),
-        "merges": move.merges,
-        "size": move.size,
-        "writes": move.writes,
-        "refs_kept": list(move.refs_kept),
-        "left_out": move.left_out,
-    }
+def _words(project: "Project", hub: Path, way: str) -> tuple[str, ...]:
+    """How `migrate` is told of a hub folder."""
+    if hub == project.hub:
+        return ()
+    return (f"--{way}-cache",) if hub == project.user_cache else (f"--{way}", shlex.quote(str(hub)))
 
 
-def _plan(project: "Project", names: list[str], *, copy: bool, parts: bool) -> "MigrationPlan":
+def _models_dir(project: "Project", hub: Path, flag: tuple[str, ...]) -> tuple[str, ...] | None:
+    """How other commands are told of a hub folder, `None` where they cannot be."""
+    if hub == project.hub:
+        return flag
+    if hub == project.user_cache:
+        return (*flag, "--cache")
+    return ("--models-dir", shlex.quote(str(hub.parent))) if hub.name == "hub" else None
+
+
+def _plan(ends: Ends, wanted: _Wanted, terms: "Terms") -> "MigrationPlan":
     from modelctl.store import migration, naming
 
-    source = project.user_cache
-    targets = naming.targets(source, names, parts=parts) if names else naming.all_targets(source)
-    return migration.plan(source, project.hub, targets, keep=copy)
+    source = ends.source
+    if wanted.names:
+        targets = naming.targets(
+            source, wanted.names, revision=wanted.revision, parts=wanted.parts, datasets=wanted.datasets
+        )
+    else:
+        targets = naming.all_targets(source, datasets=wanted.datasets)
+    return migration.plan(source, ends.target, targets, terms=terms)
 
 
 def _execute(out: show.Output, plan: "MigrationPlan", *, yes: bool) -> "MigrationResult":
     from modelctl.store import migration
 
     if out.json:
-        out.event("plan", **plan_object(plan))
+        out.event("plan", **moves.plan_object(plan))
     else:
-        _say_plan(out, plan)
+        moves.say_plan(out, plan)
     migration.check_room(plan)
     busy = outcome.busy()
-    if plan.moves and not plan.keep:
+    if plan.moves and not plan.terms.keeps:
         out.confirm(f"Move {show.plural(len(plan.moves), 'model')} out of `{plan.source}`?", yes=yes)
     with out.progress() as progress:
         try:
@@ -116,71 +190,27 @@ def _execute(out: show.Output, plan: "MigrationPlan", *, yes: bool) -> "Migratio
             ) from None
 
 
-def _say_nothing_to_do(out: show.Output, project: "Project", *, dry_run: bool) -> None:
-    if project.is_one_store:
-        message = f"`{project.hub}` is your own cache too: there is nothing to move"
+def _say_datasets_stay(out: show.Output, ends: Ends, wanted: _Wanted) -> None:
+    from modelctl.store import naming
+
+    if wanted.names or wanted.datasets or out.json:
+        return
+    if there := naming.all_datasets(ends.source):
+        out.say(f"{show.plural(len(there), 'dataset')} in `{ends.source}` stay there (`--include-datasets`)")
+
+
+def _say_nothing_to_do(out: show.Output, project: "Project", ends: Ends, *, dry_run: bool) -> None:
+    if ends.is_one:
+        is_cache = project.is_one_store and projects.is_same_folder(ends.source, project.hub)
+        whose = "your own cache" if is_cache else "where the models come from"
+        message = f"`{ends.target}` is {whose} too: there is nothing to move"
     else:
-        message = f"no models in `{project.user_cache}`"
-    nothing = {"source": project.user_cache, "target": project.hub, "message": message}
+        message = f"no models in `{ends.source}`"
+    nothing = {"source": ends.source, "target": ends.target, "message": message}
     if not out.json:
         out.line(message)
     elif dry_run:
-        out.object({**nothing, "mode": None, "models": [], "skipped": [], "size": 0, "writes": 0, "free": None})
+        sizes = {"size": 0, "writes": 0, "free": None, "frees": 0}
+        out.object({**nothing, "mode": None, "models": [], "skipped": [], **sizes})
     else:
-        out.event("done", moved=[], failed=[], free=None, **nothing)
-
-
-def _show_plan(out: show.Output, plan: "MigrationPlan") -> None:
-    if out.json:
-        out.object(plan_object(plan))
-        return
-    columns = [show.Column("NAME"), show.Column("REVISIONS", "right"), show.Column("SIZE", "right")]
-    columns += [show.Column("HOW"), show.Column("WRITES", "right")]
-    rows = [
-        (move.source.id, str(len(move.commits)), show.size(move.size), _HOW[move.way], show.size(move.writes))
-        for move in plan.moves
-    ]
-    if rows:
-        out.table(columns, rows)
-    free = f"writes {show.size(plan.writes)} of {show.size(plan.free)} free"
-    out.line(f"{show.plural(len(rows), 'model')}, {show.size(plan.size)}, {free}")
-    _say_details(out, plan)
-    for failure in plan.skipped:
-        out.say(f"`{failure.id}` cannot be moved: {failure.error.message}")
-
-
-def _say_plan(out: show.Output, plan: "MigrationPlan") -> None:
-    out.say(f"from `{plan.source}` to `{plan.target}`:")
-    for move in plan.moves:
-        writes = f", {show.size(move.writes)} to write" if move.writes else ""
-        out.say(f"  {move.source.id}: {show.size(move.size)}, {_HOW[move.way]}{writes}")
-    _say_details(out, plan)
-
-
-def _say_details(out: show.Output, plan: "MigrationPlan") -> None:
-    for move in plan.moves:
-        for name in move.refs_kept:
-            out.say(f"  `{move.source.id}`: `{name}` names another revision in the project, and goes on doing so")
-        if move.left_out:
-            out.say(f"  `{move.source.id}`: an unfinished download of {show.size(move.left_out)} is left out")
-
-
-def _show_result(out: show.Output, plan: "MigrationPlan", result: "MigrationResult") -> None:
-    verb = "copied" if plan.keep else "moved"
-    free = {"source": result.free_source, "target": result.free_target}
-    moved = [{**_move_object(done.move), "how": _HOW[done.way]} for done in result.moved]
-    if not out.json:
-        for done in result.moved:
-            out.line(f"{verb} {done.move.source.id} ({show.size(done.move.size)}, {_HOW[done.way]})")
-        if result.leftovers_freed:
-            out.say(f"freed {show.size(result.leftovers_freed)} that an interrupted migration had left")
-        out.say(f"free now: {_free(plan, result)}")
-    outcome.check(out, result.failures, done=len(result.moved), verb=verb, moved=moved)
-    if out.json:
-        out.event("done", moved=moved, failed=[], free=free, source=plan.source, target=plan.target, message=None)
-
-
-def _free(plan: "MigrationPlan", result: "MigrationResult") -> str:
-    if result.free_source == result.free_target:
-        return show.size(result.free_target)
-    return f"{show.size(result.free_source)} at `{plan.source}`, {show.size(result.free_target)} at `{plan.target}`"
+        out.event("done", moved=[], failed=[], free=None, undo=None, **nothing)

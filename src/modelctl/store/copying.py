@@ -1,15 +1,17 @@
 """Bringing one content into a store: by a second name for it, or by a copy that is hashed on its way."""
 
 import errno
+import fcntl
 import hashlib
 import os
-from collections.abc import Callable
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelctl.errors import NotWholeError
 from modelctl.store import changes, layout
+from modelctl.store.crew import Tell
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -17,8 +19,9 @@ if TYPE_CHECKING:
 _CHUNK = 4 * 1024 * 1024
 # What a file system answers that has no hard links, has too many of this one, or forbids one on a foreign file.
 _NO_LINK = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES}
-# Hears the bytes of each step; what it raises ends the work.
-Tell = Callable[[int], None]
+_FICLONE = 0x40049409  # ioctl that lets two files share their blocks until one is written to
+# The file system has no such thing, or keeps the two files apart.
+_NO_CLONE = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY, errno.EACCES, errno.ENOSYS}
 
 
 def link(source: Path, spare: Path) -> bool:
@@ -33,32 +36,77 @@ def link(source: Path, spare: Path) -> bool:
     return True
 
 
+def clone(source: Path, spare: Path) -> bool:
+    """Let a new file share the blocks of another one until either is changed; `False` where no such thing is."""
+    try:
+        with source.open("rb") as old:
+            spare.unlink(missing_ok=True)
+            with spare.open("xb") as new:
+                try:
+                    fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
+                except OSError as exc:
+                    spare.unlink()
+                    if exc.errno in _NO_CLONE:
+                        return False
+                    raise
+    except OSError as exc:
+        raise changes.translated(exc, doing="copy") from exc
+    return True
+
+
 def copy(source: Path, spare: Path, digest: str, tell: Tell) -> None:
     """Copy a file and prove it: `NotWholeError`, and no copy, where the content is not what `digest` says.
 
-    A name that is no digest is proven by nothing but the length. `tell` hears the bytes of each step.
+    What an interrupted copy has left at `spare` is gone on with, since it is proven with the rest. A name that is no
+    digest is proven by nothing but the length. `tell` hears the bytes of each step.
     """
+    is_first = not _may_go_on(source, spare, digest)
+    if is_first:
+        spare.unlink(missing_ok=True)
+    if _copied(source, spare, digest, tell):
+        return
+    spare.unlink()
+    # What had been left there may have been wrong, and not the source.
+    if is_first or not _copied(source, spare, digest, tell):
+        spare.unlink(missing_ok=True)
+        raise NotWholeError(f"`{source}` is damaged: its content does not match its name")
+
+
+def _may_go_on(source: Path, spare: Path, digest: str) -> bool:
+    try:
+        there = spare.lstat()
+        is_own = stat.S_ISREG(there.st_mode) and there.st_nlink == 1
+        return is_own and layout.is_digest(digest) and 0 < there.st_size <= source.stat().st_size
+    except OSError:
+        return False
+
+
+def _copied(source: Path, spare: Path, digest: str, tell: Tell) -> bool:
+    """Copy what is not there yet, and tell whether the whole is what it should be."""
     try:
         with source.open("rb", buffering=0) as reading:
             status = os.fstat(reading.fileno())
-            spare.unlink(missing_ok=True)
-            descriptor = os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            descriptor = os.open(spare, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
             try:
                 hashed = _hasher(digest, status.st_size)
+                _hash_prefix(descriptor, hashed, tell)
+                os.lseek(reading.fileno(), os.lseek(descriptor, 0, os.SEEK_CUR), os.SEEK_SET)
                 _pour(reading.fileno(), descriptor, hashed, tell)
                 is_right = hashed is None or hashed.hexdigest() == digest
                 is_right = is_right and os.fstat(descriptor).st_size == status.st_size
                 os.utime(descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
-            except BaseException:
-                spare.unlink(missing_ok=True)
-                raise
             finally:
                 os.close(descriptor)
-            if not is_right:
-                spare.unlink()
-                raise NotWholeError(f"`{source}` is damaged: its content does not match its name")
+            return is_right
     except OSError as exc:
         raise changes.translated(exc, doing="copy") from exc
+
+
+def _hash_prefix(descriptor: int, hashed: "_Hash | None", tell: Tell) -> None:
+    while chunk := os.read(descriptor, _CHUNK):
+        if hashed is not None:
+            hashed.update(chunk)
+        tell(len(chunk))
 
 
 def matches(path: Path, digest: str, tell: Tell = lambda _: None) -> bool:

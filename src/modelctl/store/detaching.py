@@ -17,19 +17,21 @@ def detach(there: Links, users: shared.Users) -> None:
     leading_out += [entry.path for entries in there.snapshots.values() for entry in entries if entry.kind == "outside"]
     if shared_blobs or leading_out:
         changes.make_folder(incoming)
-    for blob in shared_blobs:
-        if blob.payload is not None:
-            _take_in(paths, blob, blob.payload, incoming / blob.name, users)
-    if shared_blobs:
-        changes.sync_folder(paths.blobs)
-    for path in leading_out:
-        _lead_absolutely(path, incoming)
-    for commit, entries in there.snapshots.items():
-        for entry in entries:
-            if entry.kind == "blob" and entry.target.startswith("/"):
-                changes.publish_entry(paths, commit, entry.name, entry.digest)
-    deletion.delete(incoming)
-    changes.tidy(paths)
+    try:
+        for blob in shared_blobs:
+            if blob.payload is not None:
+                _take_in(paths, blob, blob.payload, incoming / blob.name, users)
+        if shared_blobs:
+            changes.sync_folder(paths.blobs)
+        for path in leading_out:
+            _lead_absolutely(path, incoming)
+        for commit, entries in there.snapshots.items():
+            for entry in entries:
+                if entry.kind == "blob" and entry.target.startswith("/"):
+                    changes.publish_entry(paths, commit, entry.name, entry.digest)
+    finally:
+        deletion.delete(incoming)
+        changes.tidy(paths)
 
 
 def absolute(path: Path) -> Path:

@@ -4,6 +4,9 @@ import os
 import shutil
 from pathlib import Path
 
+# Where files may share their blocks; on XFS and ZFS that can be switched off.
+_CLONING = {"btrfs", "xfs", "bcachefs", "zfs"}
+
 
 def free(path: Path) -> int:
     """Free bytes where a path lies, or will lie."""
@@ -20,6 +23,12 @@ def is_one_mount(one: Path, other: Path) -> bool:
     return _mount(existing(one)) == _mount(existing(other))
 
 
+def can_clone(one: Path, other: Path) -> bool:
+    """Whether files on both sides can share blocks of the disk, as far as the kind of their file system tells."""
+    here, there = existing(one), existing(other)
+    return here.stat().st_dev == there.stat().st_dev and _kind(here) in _CLONING
+
+
 def existing(path: Path) -> Path:
     """The path itself, or the nearest folder above it that is there."""
     # What may not be looked at counts as not there, and not as a failure: the first write into it will be one.
@@ -32,13 +41,27 @@ def _mount(path: Path) -> tuple[int, str]:
 
 def _mount_point(path: Path) -> str:
     """The longest mount point above a path; empty where the system does not tell."""
+    return _mounted(path)[0]
+
+
+def _kind(path: Path) -> str:
+    """The kind of a path's file system, such as `ext4`; empty where the system does not tell."""
+    return _mounted(path)[1]
+
+
+def _mounted(path: Path) -> tuple[str, str]:
     try:
         table = Path("/proc/self/mountinfo").read_bytes()
     except OSError:
-        return ""
-    points = {_unescaped(line.split(b" ")[4]) for line in table.splitlines()}
+        return "", ""
+    kinds = {}
+    for line in table.splitlines():
+        # Of several mounts at one point the last is seen. What follows the lone dash begins with the kind.
+        kinds[_unescaped(line.split(b" ")[4])] = line.partition(b" - ")[2].split(b" ")[0].decode()
     real = path.resolve()
-    return next((str(folder) for folder in (real, *real.parents) if str(folder) in points), "")
+    return next(
+        ((str(folder), kinds[str(folder)]) for folder in (real, *real.parents) if str(folder) in kinds), ("", "")
+    )
 
 
 def _unescaped(point: bytes) -> str:

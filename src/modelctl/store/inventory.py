@@ -19,10 +19,14 @@ def take(place: Place, paths: RepoPaths, location: Location) -> Model | None:
     """The model of a repository folder, in whatever condition; `None` where it is not there, or no longer."""
     folder = paths.folder
     try:
-        if not stat.S_ISDIR(os.lstat(folder).st_mode):
-            return _no_folder(paths, location)
+        mode = os.lstat(folder).st_mode
     except OSError:
         return None
+    if stat.S_ISLNK(mode) and (elsewhere := _elsewhere(paths)) is not None:
+        there = take(contents.place(str(elsewhere.hub)), elsewhere, location)
+        return there and there._replace(path=folder)
+    if not stat.S_ISDIR(mode):
+        return _no_folder(paths, location)
     found = contents.read(place, folder.name)
     revisions = _revisions(found)
     seen = condition.assess(paths, found, revisions)
@@ -47,9 +51,19 @@ def take(place: Place, paths: RepoPaths, location: Location) -> Model | None:
     )
 
 
+def _elsewhere(paths: RepoPaths) -> RepoPaths | None:
+    """The repository folder of the same name in another hub folder that a link in its place leads to."""
+    real = Path(os.path.realpath(paths.folder))
+    if real.name != paths.folder.name or not real.is_dir():
+        return None
+    return RepoPaths(real.parent, paths.id, paths.found)
+
+
 def _no_folder(paths: RepoPaths, location: Location) -> Model:
-    what = "link, which is not followed" if paths.folder.is_symlink() else "file where a folder should be"
-    problem = Problem("misplaced", f"`{paths.folder.name}` is a {what}", _rm(paths))
+    what = "is a file where a folder should be"
+    if paths.folder.is_symlink():
+        what = f"is a link to `{paths.folder.readlink()}`, where no such model is"
+    problem = Problem("misplaced", f"`{paths.folder.name}` {what}", _rm(paths))
     return Model(paths.id, location, paths.folder, "broken", None, 0, 0, 0, None, (), None, None, Facts(), (problem,))
 
 

@@ -20,6 +20,7 @@ from modelctl.errors import NotFoundError
 from modelctl.ref import is_commit, is_model_id, is_revision
 
 MODEL_PREFIX = "models--"
+_DATASET_PREFIX = "datasets--"
 SHARED_MARKER = ".huggingface-shared-blobs"
 CACHE_TAG = "CACHEDIR.TAG"
 CACHE_TAG_TEXT = (
@@ -151,6 +152,13 @@ def model_id(folder: str) -> str | None:
     """
     rest = folder.removeprefix(MODEL_PREFIX)
     return rest.replace("--", "/") if rest and rest != folder else None
+
+
+def repository_id(folder: str) -> str | None:
+    """The id of a model or, as `datasets/ORG/NAME`, of a dataset; `None` for the folder of anything else."""
+    if folder.startswith(_DATASET_PREFIX) and len(folder) > len(_DATASET_PREFIX):
+        return f"datasets/{folder.removeprefix(_DATASET_PREFIX).replace('--', '/')}"
+    return model_id(folder)
 
 
 def paths_at(folder: Path) -> RepoPaths:

@@ -9,58 +9,50 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from modelctl.errors import BusyError, ModelctlError, NoRoomError, NotFoundError
+from modelctl.errors import BusyError, ModelctlError, NoRoomError, NotFoundError, UsageError
 from modelctl.progress import Progress
-from modelctl.store import changes, disk, disposal, downloads, links, lock, moving, obstacles, shared, trash
+from modelctl.store import (
+    changes,
+    disk,
+    disposal,
+    downloads,
+    links,
+    lock,
+    moving,
+    obstacles,
+    removal,
+    route,
+    shared,
+    trash,
+)
+from modelctl.store.crew import Tell
 from modelctl.store.disposal import Failure
-from modelctl.store.layout import RepoPaths
 from modelctl.store.links import Links
+from modelctl.store.moving import Way
 from modelctl.store.removal import Target
+from modelctl.store.route import Move, Terms
 from modelctl.store.trash import Aside
 
-Way = Literal["rename", "link", "copy"]
 # What folders, links and refs need beside the blobs.
 _MARGIN = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
-    """How one model comes to the target: all of it (`whole`), or these commits with the refs that name them.
-
-    `size` are bytes of content, `writes` those of them that have to be written. `merges`: the target has the model
-    already; `refs_kept` are refs that name another commit there, and go on doing so. `left_out` are bytes of downloads
-    that another tool never finished.
-    """
-
-    source: RepoPaths
-    target: RepoPaths
-    way: Way
-    whole: bool
-    commits: tuple[str, ...]
-    refs: tuple[str, ...]
-    merges: bool
-    size: int
-    writes: int
-    refs_kept: tuple[str, ...]
-    left_out: int
-
-
-@dataclass(frozen=True, slots=True)
 class MigrationPlan:
-    """What a migration will do. `keep`: the source stays as it is. `free` are bytes on the target's file system.
+    """What a migration will do. `free` bytes has the target's file system, `frees` bytes the source's gets back.
 
     `leftovers` is what the source has let go of before and is still to be freed.
     """
 
     source: Path
     target: Path
-    keep: bool
+    terms: Terms
     moves: tuple[Move, ...]
     skipped: tuple[Failure, ...]
     leftovers: tuple[Aside, ...]
     free: int
+    frees: int
 
     @property
     def size(self) -> int:
@@ -71,6 +63,11 @@ class MigrationPlan:
     def writes(self) -> int:
         """Bytes that have to be written."""
         return sum(move.writes for move in self.moves)
+
+    @property
+    def reads(self) -> int:
+        """Bytes that are hashed on their way."""
+        return sum(move.reads for move in self.moves)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,23 +90,26 @@ class MigrationResult:
     free_target: int
 
 
-def plan(source: Path, target: Path, targets: Sequence[Target], *, keep: bool = False) -> MigrationPlan:
+def plan(source: Path, target: Path, targets: Sequence[Target], *, terms: Terms) -> MigrationPlan:
     """Find out how the models of `source` come to `target`. What cannot come is among `skipped`, with its reason."""
+    _refuse_nested(source, target)
     moves: list[Move] = []
     skipped: list[Failure] = []
+    users = shared.users_if_any(source)
     for wanted in targets:
         if not disposal.exists(wanted.paths.folder):
             continue
         there = links.read(wanted.paths)
         try:
-            obstacles.refuse(there, keep=keep)
-            moves.append(_planned(there, wanted, target, keep=keep))
+            obstacles.refuse(there, keep=terms.keeps)
+            moves.append(route.plan(there, wanted, target, terms=terms, users=users))
         except NotFoundError:
             raise
         except ModelctlError as error:
             skipped.append(Failure(wanted.paths.id, error))
-    leftovers = () if keep else trash.leftovers(source)
-    return MigrationPlan(source, target, keep, tuple(moves), tuple(skipped), leftovers, disk.free(target))
+    leftovers = () if terms.keeps else trash.leftovers(source)
+    frees = 0 if terms.keeps else _frees(source, [move for move in moves if move.way == "copy"])
+    return MigrationPlan(source, target, terms, tuple(moves), tuple(skipped), leftovers, disk.free(target), frees)
 
 
 def execute(plan: MigrationPlan, progress: Progress, *, busy: Mapping[str, str] | None = None) -> MigrationResult:
@@ -120,7 +120,7 @@ def execute(plan: MigrationPlan, progress: Progress, *, busy: Mapping[str, str] 
     check_room(plan)
     if plan.moves:
         changes.make_hub(plan.target)
-    progress.begin("copying" if plan.keep else "moving", total=plan.writes or None)
+    progress.begin("moving" if not plan.terms.keeps else "bringing", total=plan.reads or None)
     moved: list[Moved] = []
     failures = list(plan.skipped)
     done = 0
@@ -133,25 +133,28 @@ def execute(plan: MigrationPlan, progress: Progress, *, busy: Mapping[str, str] 
     users = shared.users_if_any(plan.source)
     for move in plan.moves:
         try:
-            if busy and move.source.id in busy and not plan.keep:
+            if busy and move.source.id in busy and not plan.terms.keeps:
                 raise BusyError(
                     f"`{move.source.id}` is being served by {busy[move.source.id]}",
                     hint="stop it, then run the same command again",
                 )
-            result = _execute(move, tell, users, keep=plan.keep)
+            result = _execute(move, tell, users, terms=plan.terms)
         except ModelctlError as error:
             failures.append(Failure(move.source.id, error))
             if isinstance(error, NoRoomError):
                 break
         else:
             moved.append(result)
-            progress.file(move.source.id, size=move.size, source="copied" if plan.keep else "moved")
+            progress.file(move.source.id, size=move.size, source=_DONE[plan.terms.mode])
     freed = 0
-    if not plan.keep:
+    if not plan.terms.keeps:
         leftovers = disposal.finish_leftovers(plan.source, lambda _: None)
         freed = leftovers.freed
         failures += leftovers.failures
     return MigrationResult(tuple(moved), tuple(failures), freed, disk.free(plan.source), disk.free(plan.target))
+
+
+_DONE = {"move": "moved", "copy": "copied", "link": "linked", "symlink": "linked"}
 
 
 def check_room(plan: MigrationPlan) -> None:
@@ -166,55 +169,25 @@ def check_room(plan: MigrationPlan) -> None:
         )
 
 
-def _planned(there: Links, wanted: Target, hub: Path, *, keep: bool) -> Move:
-    target = RepoPaths(hub, wanted.paths.id, wanted.paths.found)
-    here = links.read(target)
-    commits, refs = _chosen(there, wanted)
-    whole = commits == set(there.snapshots)
-    merges = disposal.exists(target.folder)
-    if merges:
-        obstacles.refuse_target(here)
-    way: Way = "copy"
-    if not keep and disk.is_one_mount(there.paths.folder, hub):
-        way = "rename" if whole and not merges and not obstacles.needs_own_links(there) else "link"
-    kept = tuple(sorted(name for name in refs if here.refs.get(name, there.refs[name]) != there.refs[name]))
-    contents = moving.contents(there, commits)
-    return Move(
-        there.paths,
-        target,
-        way,
-        whole,
-        tuple(sorted(commits)),
-        tuple(sorted(refs)),
-        merges,
-        size=sum(content.size for content in contents),
-        writes=sum(content.size for content in contents if not content.is_in(here)) if way == "copy" else 0,
-        refs_kept=kept,
-        left_out=sum(path.lstat().st_size for path in there.unfinished),
-    )
+def _refuse_nested(source: Path, target: Path) -> None:
+    """One hub folder inside the other would be moved into itself."""
+    one, other = source.resolve(), target.resolve()
+    if one in other.parents or other in one.parents:
+        raise UsageError(
+            f"`{target}` and `{source}` lie one in the other", hint="name two folders of which none holds the other"
+        )
 
 
-def _chosen(there: Links, wanted: Target) -> tuple[set[str], set[str]]:
-    """The commits and refs that are to come."""
-    if not wanted.revisions:
-        return set(there.snapshots), set(there.refs)
-    commits: set[str] = set()
-    for name in wanted.revisions:
-        found = {there.refs[name]} if name in there.refs else links.commits(there, name)
-        if not found & set(there.snapshots):
-            raise NotFoundError(
-                f"`{there.paths.id}@{name}` is not in `{there.paths.hub}`",
-                hint=f"`modelctl show {there.paths.id}` shows the revisions that are there",
-            )
-        commits |= found
-    return commits, {name for name, commit in there.refs.items() if commit in commits}
+def _frees(source: Path, moves: Sequence[Move]) -> int:
+    targets = [Target(move.source, () if move.whole else move.commits) for move in moves]
+    return removal.plan(source, targets).frees if targets else 0
 
 
-def _execute(move: Move, tell: moving.Tell, users: shared.Users, *, keep: bool) -> Moved:
+def _execute(move: Move, tell: Tell, users: shared.Users, *, terms: Terms) -> Moved:
     """Bring one model over, under the locks of both sides, and free what the source has let go of."""
     with contextlib.ExitStack() as locks:
         locks.enter_context(lock.held(move.target, "migrate"))
-        if not keep or obstacles.is_writable(move.source.hub):
+        if not terms.keeps or obstacles.is_writable(move.source.hub):
             locks.enter_context(lock.held(move.source, "migrate"))
         downloads.refuse(move.source)
         there = links.read(move.source)
@@ -222,22 +195,33 @@ def _execute(move: Move, tell: moving.Tell, users: shared.Users, *, keep: bool) 
             raise NotFoundError(
                 f"`{move.source.id}` has gone in the meantime", hint="`modelctl list` shows what is there"
             )
-        way: Way = move.way
-        if way == "rename":
-            if moving.rename(there, move.target, users):
-                return Moved(move, way, 0)
-            way = "copy"
-            _check_room_for(there, move)
-        moving.transfer(there, move.target, move.commits, move.refs, tell, may_link=way == "link")
-        aside = None if keep else _let_go(move)
+        way = _bring(there, move, tell, users, terms=terms)
+        aside = None if terms.keeps or way == "rename" else _let_go(move)
     freed = disposal.finish(move.source.hub, aside, lambda _: None, users=users) if aside else 0
     return Moved(move, way, freed)
+
+
+def _bring(there: Links, move: Move, tell: Tell, users: shared.Users, *, terms: Terms) -> Way:
+    """Let the target have the model, and return the way that it came in the end."""
+    way = move.way
+    if way in {"rename", "symlink"} and terms.verify:
+        moving.prove(there, move.commits, tell)
+    if way == "symlink":
+        moving.link_folder(there, move.target)
+        return way
+    if way == "rename":
+        if moving.rename(there, move.target, users):
+            return way
+        way = "copy"
+        _check_room_for(there, move)
+    moving.transfer(there, move.target, move.commits, move.refs, tell, way=way)
+    return way
 
 
 def _let_go(move: Move) -> Aside:
     if move.whole:
         return disposal.set_model_aside(move.source)
-    return disposal.set_revisions_aside(move.source, move.commits, move.refs)
+    return disposal.set_revisions_aside(move.source, move.commits, move.refs.names)
 
 
 def _check_room_for(there: Links, move: Move) -> None:

@@ -1,14 +1,17 @@
 """One model from one hub folder to another, by the way that the plan chose. The caller holds the locks of both."""
 
 import errno
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
-from modelctl.errors import ModelctlError, NoRoomError
+from modelctl.errors import ModelctlError, NoRoomError, NotWholeError
 from modelctl.store import (
     changes,
     copying,
+    crew,
     deletion,
     detaching,
     disposal,
@@ -16,14 +19,26 @@ from modelctl.store import (
     layout,
     links,
     shared,
+    standing,
     trash,
     tree,
 )
+from modelctl.store.crew import Tell
 from modelctl.store.layout import RepoPaths
 from modelctl.store.links import Blob, Entry, Links
 from modelctl.store.tree import TreeFile
 
-Tell = Callable[[int], None]
+# How contents travel: by a rename of the whole model; as a second name that stays the only one (`move`), or beside the
+# first (`link`); sharing the disk's blocks (`clone`), by a copy; or not at all, by a link to the model's folder.
+Way = Literal["rename", "move", "link", "clone", "copy", "symlink"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refs:
+    """The names of revisions that come along; `overwrite`: also where the target names another revision so."""
+
+    names: tuple[str, ...]
+    overwrite: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +103,37 @@ def rename(there: Links, target: RepoPaths, users: shared.Users) -> bool:
     return True
 
 
-def transfer(
-    there: Links, target: RepoPaths, commits: Sequence[str], refs: Sequence[str], tell: Tell, *, may_link: bool
-) -> None:
-    """Bring revisions over content by content, let the snapshots be seen, then the refs.
+def link_folder(there: Links, target: RepoPaths) -> None:
+    """Let the target show the whole model where it is, by one link to its folder."""
+    changes.make_folder(target.hub)
+    try:
+        target.folder.symlink_to(there.paths.folder.resolve())
+        changes.sync_folder(target.hub)
+    except OSError as exc:
+        raise changes.translated(exc, doing="link") from exc
+
+
+def prove(there: Links, commits: Iterable[str], tell: Tell) -> None:
+    """Hash every content of some revisions that has a hash: `NotWholeError` names the first that is damaged."""
+
+    def prove_one(content: Content, step: Tell) -> None:
+        if not copying.matches(content.path, content.digest, step):
+            raise NotWholeError(
+                f"`{content.path}` is damaged: its content does not match its name",
+                hint=f"`modelctl pull {there.paths.id}` fetches it again",
+            )
+
+    named = [content for content in contents(there, commits) if layout.is_digest(content.digest)]
+    crew.work([partial(prove_one, content) for content in named], tell)
+
+
+def transfer(there: Links, target: RepoPaths, commits: Sequence[str], refs: Refs, tell: Tell, *, way: Way) -> None:
+    """Bring revisions over content by content, each proven, let the snapshots be seen, then the refs.
 
     What fails leaves no trace, but for a lack of room: then what has arrived waits for the next try.
     """
     is_new = not disposal.exists(target.folder)
-    transfer = _Transfer(there, target, tell, may_link=may_link, brought=[])
+    transfer = _Transfer(there, target, tell, way=way, brought=[])
     try:
         try:
             transfer.run(commits, refs)
@@ -114,20 +151,18 @@ class _Transfer:
     there: Links
     target: RepoPaths
     tell: Tell
-    may_link: bool
+    way: Way
     brought: list[Path]
 
     @property
     def incoming(self) -> Path:
         return self.target.private / "incoming"
 
-    def run(self, commits: Sequence[str], refs: Sequence[str]) -> None:
+    def run(self, commits: Sequence[str], refs: Refs) -> None:
         for folder in (self.incoming, self.target.blobs, self.target.snapshots):
             changes.make_folder(folder)
         wanted = contents(self.there, commits)
-        for content in wanted:
-            if content.digest:
-                self._bring(content)
+        crew.work([partial(self._bring, content) for content in wanted if content.digest], self.tell)
         for digest in {digest for commit in commits for digest in links.digests(self.there.snapshots[commit])}:
             self._relink(self.there.blobs.get(digest))
         changes.make_durable(self.brought)
@@ -139,19 +174,37 @@ class _Transfer:
         deletion.delete(self.incoming)
         changes.tidy(self.target)
 
-    def _bring(self, content: Content) -> None:
+    def _bring(self, content: Content, tell: Tell) -> None:
         place = self.target.blob(content.digest)
         if _is_proven(content, place):
             return
-        self._put(content, self.incoming / content.digest, place)
+        self._put(content, self.incoming / content.digest, place, tell)
         self.brought.append(place)
 
-    def _put(self, content: Content, spare: Path, place: Path) -> None:
+    def _put(self, content: Content, spare: Path, place: Path, tell: Tell) -> None:
         """Bring a content under a spare name, then give it its own."""
-        if not (self.may_link and copying.link(content.path, spare)):
-            copying.copy(content.path, spare, content.digest, self.tell)
+        by_reference = self._link(content, spare) if self.way in {"link", "move"} else self._clone(content, spare)
+        if not by_reference:
+            copying.copy(content.path, spare, content.digest, tell)
+        elif layout.is_digest(content.digest) and not copying.matches(spare, content.digest, tell):
+            spare.unlink()
+            raise NotWholeError(f"`{content.path}` is damaged: its content does not match its name")
         changes.make_folder(place.parent)
         spare.replace(place)
+
+    def _link(self, content: Content, spare: Path) -> bool:
+        if copying.link(content.path, spare):
+            return True
+        if self.way == "move":
+            return False
+        raise ModelctlError(
+            f"`{content.path}` cannot be given a second name there",
+            hint="`--copy` copies it: a hard link needs one file system, and often a file of your own",
+        )
+
+    def _clone(self, content: Content, spare: Path) -> bool:
+        # What an interrupted copy has left is gone on with.
+        return not spare.exists() and self.way == "clone" and copying.clone(content.path, spare)
 
     def _relink(self, blob: Blob | None) -> None:
         """A blob that is a link out of the store leads to the same place from its new one."""
@@ -166,7 +219,12 @@ class _Transfer:
         """What huggingface_hub keeps of a commit beside its files: the listing, and what the Hub does not have."""
         source = self.there.paths
         if source.tree(commit).is_file() and not self.target.tree(commit).exists():
-            self._put(Content(source.tree(commit), 0), self.incoming / f"{commit}.json", self.target.tree(commit))
+            self._put(
+                Content(source.tree(commit), 0), self.incoming / f"{commit}.json", self.target.tree(commit), self.tell
+            )
+        if source.standing(commit).is_file() and not self.target.standing(commit).exists():
+            spare = self.incoming / f"{commit}.standing"
+            self._put(Content(source.standing(commit), 0), spare, self.target.standing(commit), self.tell)
         absent = source.folder / ".no_exist" / commit
         for path in absent.rglob("*"):
             if path.is_file() and not path.is_symlink():
@@ -215,7 +273,7 @@ class _Transfer:
         changes.make_folder(place.parent)
         spare = self.incoming / "entry"
         if content is not None:
-            self._put(content, spare, place)
+            self._put(content, spare, place, self.tell)
             return
         spare.unlink(missing_ok=True)
         spare.symlink_to(layout.link_target(entry.name, digest) if digest else detaching.absolute(entry.path))
@@ -228,14 +286,17 @@ class _Transfer:
             return blob.size if blob is not None else None
         return entry.size if entry.kind != "odd" and entry.path.is_file() else None
 
-    def _bring_refs(self, refs: Sequence[str]) -> None:
-        """Name the revisions; a name that the target gives to another revision of its own stays where it is."""
+    def _bring_refs(self, refs: Refs) -> None:
+        """Name the revisions; a name that the target gives to another revision of its own stays, or is written over."""
         here = links.read(self.target)
-        for name in refs:
-            commit = self.there.refs[name]
-            is_free = here.refs.get(name) not in here.snapshots
-            if is_free and commit in here.snapshots and layout.is_ref_path(name):
-                changes.write_file(self.target.ref(name), commit, via=self.incoming)
+        for name in refs.names:
+            commit, old = self.there.refs[name], here.refs.get(name)
+            is_free = old not in here.snapshots or refs.overwrite
+            if not (is_free and commit in here.snapshots and layout.is_ref_path(name)) or old == commit:
+                continue
+            standing.leave_behind(self.target, old, ref=name, successor=commit)
+            changes.write_file(self.target.ref(name), commit, via=self.incoming)
+            standing.renew(self.target, commit)
 
 
 def _digest(entry: Entry, listing: dict[str, TreeFile]) -> str:

@@ -10,15 +10,38 @@ from modelctl.store.layout import RepoPaths
 from modelctl.store.removal import Target
 
 _GLOB = "*?["
+# What is in a hub folder beside repositories.
+_OF_A_HUB = {layout.CACHE_TAG, ".locks"}
 
 
-def targets(hub: Path, words: Sequence[str], *, revision: str | None = None, parts: bool) -> list[Target]:
+def hub_of(folder: Path, *, is_there: bool) -> Path:
+    """The hub folder that a folder is, or contains. One that is not there yet is made inside it."""
+    try:
+        names = {entry.name for entry in folder.iterdir()}
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        if is_there or isinstance(exc, NotADirectoryError):
+            raise NotFoundError(f"`{folder}` is no folder", hint="name the folder that contains `hub/`") from exc
+        names = set()
+    except OSError as exc:
+        raise changes.translated(exc, doing="read") from exc
+    if folder.name == "hub" or _OF_A_HUB & names or any(layout.repository_id(name) for name in names):
+        return folder
+    if is_there and "hub" not in names:
+        raise NotFoundError(
+            f"`{folder}` holds no models", hint="name a hub folder, with its `models--*`, or the folder above it"
+        )
+    return folder / "hub"
+
+
+def targets(
+    hub: Path, words: Sequence[str], *, revision: str | None = None, parts: bool, datasets: bool = False
+) -> list[Target]:
     """The models that words name, each once, with the revisions that they name.
 
     A word is an id or a glob, and with `parts` also any unique part of a name. All that are unknown are named in one
-    `NotFoundError`.
+    `NotFoundError`. With `datasets` those are meant too, as `datasets/ORG/NAME`.
     """
-    known = {paths.id: paths for paths in everything(hub)}
+    known = {paths.id: paths for paths in (*everything(hub), *(all_datasets(hub) if datasets else ()))}
     chosen: dict[RepoPaths, list[str]] = {}
     unknown: list[NotFoundError] = []
     for word in words:
@@ -57,9 +80,20 @@ def everything(hub: Path) -> list[RepoPaths]:
     return sorted(found, key=lambda paths: paths.id)
 
 
-def all_targets(hub: Path) -> list[Target]:
-    """Every model that is there."""
-    return [Target(paths) for paths in everything(hub) if disposal.exists(paths.folder)]
+def all_targets(hub: Path, *, datasets: bool = False) -> list[Target]:
+    """Every model that is there, and every dataset."""
+    every = (*everything(hub), *(all_datasets(hub) if datasets else ()))
+    return [Target(paths) for paths in every if disposal.exists(paths.folder)]
+
+
+def all_datasets(hub: Path) -> list[RepoPaths]:
+    """Every dataset that is there, as `datasets/ORG/NAME`."""
+    try:
+        names = sorted(path.name for path in hub.iterdir())
+    except OSError:
+        return []
+    found = ((layout.repository_id(name), name) for name in names if layout.model_id(name) is None)
+    return [RepoPaths(hub, dataset, name) for dataset, name in found if dataset]
 
 
 def _named(hub: Path, known: dict[str, RepoPaths], text: str, *, parts: bool) -> list[RepoPaths]:

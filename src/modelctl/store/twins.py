@@ -6,27 +6,20 @@ A twin is believed by its hash alone, proven before the model that wants it show
 import contextlib
 import os
 import stat
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from modelctl.errors import NotWholeError
 from modelctl.progress import Progress
 from modelctl.ref import is_commit
-from modelctl.store import changes, copying, disk, layout, tree
+from modelctl.store import changes, copying, crew, disk, layout, tree
 from modelctl.store.layout import RepoPaths
 
 # Below that, a look into every other model costs more than the request.
 _WORTH_A_SEARCH = 4 * 1024 * 1024
-_HASHERS = min(4, os.cpu_count() or 1)
-_TICK = 0.1
-
-
-class _StoppedError(Exception):
-    """The work of a thread is not wanted any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,30 +64,15 @@ def bring(paths: RepoPaths, twins: Sequence[Twin], progress: Progress, *, base: 
     """
     changes.make_folder(paths.partials)
     changes.make_folder(paths.blobs)
-    stop, done = threading.Event(), dict.fromkeys((twin.digest for twin in twins), 0)
+    done = base
 
-    def bring_one(twin: Twin) -> bool:
-        def tell(count: int) -> None:
-            if stop.is_set():
-                raise _StoppedError
-            done[twin.digest] += count
+    def tell(count: int) -> None:
+        nonlocal done
+        done += count
+        progress.advance(done)
 
-        return _bring(paths, twin, tell)
-
-    pool = ThreadPoolExecutor(max_workers=_HASHERS)
-    try:
-        works = {pool.submit(bring_one, twin): twin for twin in twins}
-        running = set(works)
-        while running:
-            finished, running = wait(running, timeout=_TICK)
-            progress.advance(base + sum(done.values()))
-            for work in finished:
-                # What stopped one stops all.
-                work.result()
-        return frozenset(twin.digest for work, twin in works.items() if work.result())
-    finally:
-        stop.set()
-        pool.shutdown(cancel_futures=True)
+    proven = crew.work([partial(_bring, paths, twin) for twin in twins], tell)
+    return frozenset(twin.digest for twin, is_proven in zip(twins, proven, strict=True) if is_proven)
 
 
 def spares(paths: RepoPaths) -> Iterator[Path]:
@@ -102,7 +80,7 @@ def spares(paths: RepoPaths) -> Iterator[Path]:
     return paths.partials.glob("*.spare")
 
 
-def _bring(paths: RepoPaths, twin: Twin, tell: copying.Tell) -> bool:
+def _bring(paths: RepoPaths, twin: Twin, tell: crew.Tell) -> bool:
     """One content; `False`, and no trace, where it is not what it should be."""
     place, spare = paths.blob(twin.digest), paths.partials / f"{twin.digest}.spare"
     if not twin.path.is_file():

@@ -1,0 +1,148 @@
+"""How one model comes from one hub folder to another: by which way, what that costs, what is there already."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from modelctl.errors import ModelctlError, NotFoundError
+from modelctl.store import disk, disposal, links, moving, obstacles, shared
+from modelctl.store.layout import RepoPaths
+from modelctl.store.links import Links
+from modelctl.store.moving import Refs, Way
+from modelctl.store.removal import Target
+
+# `move` lets the source go, the others leave it as it is: `link` gives its files second names, `symlink` its folders.
+Mode = Literal["move", "copy", "link", "symlink"]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is the same for all models of a migration.
+
+    `overwrite`: a ref that names another revision in the target is made to name the source's. `verify`: contents are
+    hashed also where none of them is read on its way.
+    """
+
+    mode: Mode = "move"
+    overwrite: bool = False
+    verify: bool = False
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the source stays as it is."""
+        return self.mode != "move"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """How one model comes to the target: all of it (`whole`), or these commits with the refs that name them.
+
+    Bytes: `size` of content, `already` of it in the target, `writes` that have to be written, `reads` that are hashed,
+    `shared` with other models of the source. `merges`: the target has the model already; `refs_kept` are refs that name
+    another commit there, and go on doing so, `refs_overwritten` those that will not. `left_out` are bytes of downloads
+    that another tool never finished.
+    """
+
+    source: RepoPaths
+    target: RepoPaths
+    way: Way
+    whole: bool
+    commits: tuple[str, ...]
+    refs: Refs
+    merges: bool
+    size: int
+    already: int
+    writes: int
+    reads: int
+    shared: int
+    refs_kept: tuple[str, ...]
+    refs_overwritten: tuple[str, ...]
+    left_out: int
+
+
+def plan(there: Links, wanted: Target, hub: Path, *, terms: Terms, users: shared.Users) -> Move:
+    """The way of one model to the hub folder. `NotFoundError` for a revision that is not there."""
+    target = RepoPaths(hub, wanted.paths.id, wanted.paths.found)
+    here = links.read(target)
+    commits, refs = _chosen(there, wanted)
+    whole = commits == set(there.snapshots)
+    merges = disposal.exists(target.folder)
+    if merges:
+        obstacles.refuse_target(here)
+    way = _way(there, hub, terms.mode, whole=whole, merges=merges)
+    differing = tuple(sorted(name for name in refs if here.refs.get(name, there.refs[name]) != there.refs[name]))
+    contents = moving.contents(there, commits)
+    size = sum(content.size for content in contents)
+    coming = sum(content.size for content in contents if not content.is_in(here))
+    by_reference = way in {"rename", "symlink"}
+    return Move(
+        there.paths,
+        target,
+        way,
+        whole,
+        tuple(sorted(commits)),
+        Refs(tuple(sorted(refs)), overwrite=terms.overwrite),
+        merges,
+        size=size,
+        already=size - coming,
+        writes=coming if way == "copy" else 0,
+        reads=(size if terms.verify else 0) if by_reference else coming,
+        shared=_shared(there, users),
+        refs_kept=() if terms.overwrite else differing,
+        refs_overwritten=differing if terms.overwrite else (),
+        left_out=sum(path.lstat().st_size for path in there.unfinished),
+    )
+
+
+def _way(there: Links, hub: Path, mode: Mode, *, whole: bool, merges: bool) -> Way:
+    is_near = disk.is_one_mount(there.paths.folder, hub)
+    match mode:
+        case "move" if is_near:
+            return "rename" if whole and not merges and not obstacles.needs_own_links(there) else "move"
+        case "link" if not is_near:
+            raise ModelctlError(
+                f"`{there.paths.id}` cannot be given second names: `{hub}` is on another file system",
+                hint="`--copy` copies it, `--symbolic-link` leaves it where it is and leads there",
+            )
+        case "link":
+            return "link"
+        case "symlink" if merges:
+            raise ModelctlError(
+                f"`{there.paths.id}` is in `{hub}` already, and only a whole model can be a link",
+                hint="`--copy` or `--hard-link` brings what is missing",
+            )
+        case "symlink" if not whole:
+            raise ModelctlError(
+                f"only some revisions of `{there.paths.id}` are named, and only a whole model can be a link",
+                hint="leave out the revision",
+            )
+        case "symlink":
+            return "symlink"
+        case _:
+            return "clone" if disk.can_clone(there.paths.folder, hub) else "copy"
+
+
+def _shared(there: Links, users: shared.Users) -> int:
+    """Bytes of payloads that other models use too."""
+    own = there.paths.blobs
+    return sum(
+        blob.size or 0
+        for payload, blob in there.payloads.items()
+        if any(user.parent != own for user in users.by_payload.get(payload, ()))
+    )
+
+
+def _chosen(there: Links, wanted: Target) -> tuple[set[str], set[str]]:
+    """The commits and refs that are to come."""
+    if not wanted.revisions:
+        return set(there.snapshots), set(there.refs)
+    commits: set[str] = set()
+    for name in wanted.revisions:
+        found = {there.refs[name]} if name in there.refs else links.commits(there, name)
+        if not found & set(there.snapshots):
+            raise NotFoundError(
+                f"`{there.paths.id}@{name}` is not in `{there.paths.hub}`",
+                hint=f"`modelctl show {there.paths.id}` shows the revisions that are there",
+            )
+        commits |= found
+    return commits, {name for name, commit in there.refs.items() if commit in commits}
