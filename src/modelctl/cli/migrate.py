@@ -59,7 +59,7 @@ def migrate(
     dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> None:
-    """Move models between ./models, your own Hugging Face cache, and other hub folders.
+    """Move models between ./models, your cache and other folders.
 
     On one file system that takes no time and no space. Else every file is copied, hashed, and only then removed from
     the source; interrupted, it goes on where it stopped. What is not named as source or target is the project.
