@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from modelctl.hub.plan import PullPlan
     from modelctl.hub.pull import PullResult
     from modelctl.hub.room import Room
+    from modelctl.hub.workers import Limits
     from modelctl.project import Project
 
 KEPT = "what has arrived is kept: run the same command again and it goes on from there"
@@ -27,11 +28,15 @@ Examples:
   modelctl pull acme/big --dry-run
   modelctl pull acme/model-GGUF:Q4_K_M
   modelctl pull acme/model --include '*.json'
+  modelctl pull --update --all
 """
 
 
 def pull(
-    names: Annotated[list[str], typer.Argument(metavar="REPO[@REV]...", help="Models on the Hub.")],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="REPO[@REV]...", help="Models on the Hub; with --update models that are here."),
+    ] = None,
     revision: options.Revision = None,
     all_files: Annotated[bool, typer.Option("--all-files", help="The whole repository, not what vLLM loads.")] = False,
     include: Annotated[
@@ -54,6 +59,10 @@ def pull(
     no_reuse: Annotated[
         bool, typer.Option("--no-reuse", help="Fetch also what other models, or your cache, already have.")
     ] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="Bring models that are here to the newest commit of their branches.")
+    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="With --update: every model of the project.")] = False,
     no_use: Annotated[bool, typer.Option("--no-use", help="Do not make it the project's default model.")] = False,
     models_dir: options.ModelsDir = None,
     dry_run: options.DryRun = False,
@@ -64,21 +73,27 @@ def pull(
 
     Fetches the files that vLLM loads. Run again, it goes on where it stopped, or brings the newest commit.
     """
+    from modelctl.cli import update as updating
     from modelctl.hub import room
     from modelctl.hub.plan import Choice
-    from modelctl.hub.workers import Limits
 
-    wanted = [refs.parse(name, revision=revision) for name in dict.fromkeys(names)]
+    asked = {"--revision": revision, "--all-files": all_files, "--include": include, "--exclude": exclude}
+    asked |= {"--force": force, "--all": everything}
+    if update:
+        updating.check(names, everything=everything, others=[option for option, value in asked.items() if value])
+    elif everything:
+        raise UsageError("`--all` is about models that are here", hint="`modelctl pull --update --all` updates them")
+    elif not names:
+        raise UsageError("missing argument `REPO[@REV]...`", hint="see `modelctl pull --help`")
+    wanted = [] if update else [refs.parse(name, revision=revision) for name in dict.fromkeys(names or [])]
     if all_files and include:
         raise UsageError("`--all-files` and `--include` contradict each other", hint="give one of them")
-    # Not by bounds of the options: what is no number passes those.
-    for option, seconds, least in (("--retry-for", retry_for, 0), ("--stall-after", stall_after, 0.1)):
-        if not least <= seconds <= _LONGEST_SECONDS:
-            raise UsageError(
-                f"`{option} {seconds:g}` is no time to wait", hint=f"give {least:g} to {_LONGEST_SECONDS} seconds"
-            )
+    limits = _limits(max_workers, retry_for=retry_for, stall_after=stall_after)
     project = projects.locate(models_dir)
     out = show.Output(json=json, quiet=quiet)
+    if update:
+        updating.run(out, project, names or [], token=token, limits=limits, dry_run=dry_run)
+        return
     hub = connect(project, token)
     choice = Choice(
         all_files=all_files,
@@ -92,11 +107,22 @@ def pull(
         _show_dry_run(out, project, plans)
         return
     room.check(plans)
-    limits = Limits(max_workers=max_workers, patience=retry_for, stall=stall_after)
     results = [_execute(out, planned, hub, limits) for planned in plans]
     default = None if no_use else _set_default(out, project, plans)
     if json:
-        out.event("done", models=[_result_object(result) for result in results], default_model=default)
+        out.event("done", models=[result_object(result) for result in results], default_model=default)
+
+
+def _limits(max_workers: int, *, retry_for: float, stall_after: float) -> "Limits":
+    from modelctl.hub.workers import Limits
+
+    # Not by bounds of the options: what is no number passes those.
+    for option, seconds, least in (("--retry-for", retry_for, 0), ("--stall-after", stall_after, 0.1)):
+        if not least <= seconds <= _LONGEST_SECONDS:
+            raise UsageError(
+                f"`{option} {seconds:g}` is no time to wait", hint=f"give {least:g} to {_LONGEST_SECONDS} seconds"
+            )
+    return Limits(max_workers=max_workers, patience=retry_for, stall=stall_after)
 
 
 def connect(project: "Project", token: str | None) -> Any:  # noqa: ANN401 - hub.client.Hub, loaded late
@@ -153,6 +179,15 @@ def _file_object(planned: "PullPlan", file: "PlannedFile") -> dict[str, Any]:
 
 
 def say_plan(out: show.Output, planned: "PullPlan") -> None:
+    """Tell what is about to be fetched, what is left out, and what stays beside it."""
+    say_files(out, planned)
+    if planned.old_commits:
+        revisions = show.plural(len(planned.old_commits), "older revision")
+        remove = f"`modelctl rm {planned.id}@{planned.old_commits[0][:12]}` frees it"
+        out.say(f"  kept: {revisions}, {show.size(planned.old_size)} of its own; {remove}")
+
+
+def say_files(out: show.Output, planned: "PullPlan") -> None:
     """Tell what is about to be fetched, and what is left out."""
     out.say(f"{planned.id} at {planned.revision} ({planned.commit[:12]})")
     fetch = {file.digest for file in planned.files if file.source == "fetch"}
@@ -174,10 +209,6 @@ def say_plan(out: show.Output, planned: "PullPlan") -> None:
         out.say(f"  left out: {count}, {show.size(planned.skipped_size)} {why}")
     if planned.note:
         out.say(f"  note: {planned.note}")
-    if planned.old_commits:
-        revisions = show.plural(len(planned.old_commits), "older revision")
-        remove = f"`modelctl rm {planned.id}@{planned.old_commits[0][:12]}` frees it"
-        out.say(f"  kept: {revisions}, {show.size(planned.old_size)} of its own; {remove}")
 
 
 def _show_dry_run(out: show.Output, project: "Project", plans: list["PullPlan"]) -> None:
@@ -206,37 +237,46 @@ def _say_room(out: show.Output, room: "Room") -> None:
     out.say(f"needs {show.size(room.needed)} of {show.size(room.free)} free in `{room.folder}`{claimed}{verdict}")
 
 
-def _execute(out: show.Output, planned: "PullPlan", hub: Any, limits: Any) -> "PullResult":  # noqa: ANN401
-    from modelctl.hub import pull as pulls
-
+def _execute(out: show.Output, planned: "PullPlan", hub: Any, limits: "Limits") -> "PullResult":  # noqa: ANN401
     if out.json:
         out.event("plan", **plan_object(planned))
     elif not out.quiet:
         say_plan(out, planned)
-    with out.progress() as progress:
-        try:
-            result = pulls.execute(planned, hub, progress, limits=limits)
-        except KeyboardInterrupt:
-            raise InterruptedByUserError(f"the pull of `{planned.id}` was interrupted", hint=KEPT) from None
+    result = execute(out, planned, hub, limits)
     if not out.json:
         _say_result(out, planned, result)
     return result
+
+
+def execute(out: show.Output, planned: "PullPlan", hub: Any, limits: "Limits") -> "PullResult":  # noqa: ANN401
+    """Pull as planned, and show how far it is."""
+    from modelctl.hub import pull as pulls
+
+    with out.progress() as progress:
+        try:
+            return pulls.execute(planned, hub, progress, limits=limits)
+        except KeyboardInterrupt:
+            raise InterruptedByUserError(f"the pull of `{planned.id}` was interrupted", hint=KEPT) from None
 
 
 def _say_result(out: show.Output, planned: "PullPlan", result: "PullResult") -> None:
     if out.quiet:
         out.line(result.id)
         return
+    out.line(f"pulled {planned.id}@{planned.commit[:12]} ({show.size(planned.size)}; {fetched(result)})")
+
+
+def fetched(result: "PullResult") -> str:
+    """How many bytes a pull fetched, how fast, and how many it took from the disk."""
     how = "nothing to fetch"
     if result.fetched:
         rate = result.fetched / max(result.seconds, 0.001)
         how = f"fetched {show.size(result.fetched)} in {result.seconds:.1f} s, {show.size(int(rate))}/s"
-    if result.reused:
-        how = f"{how}, reused {show.size(result.reused)}"
-    out.line(f"pulled {planned.id}@{planned.commit[:12]} ({show.size(planned.size)}; {how})")
+    return f"{how}, reused {show.size(result.reused)}" if result.reused else how
 
 
-def _result_object(result: "PullResult") -> dict[str, Any]:
+def result_object(result: "PullResult") -> dict[str, Any]:
+    """The result of one pull under `--json`."""
     return {
         "id": result.id,
         "commit": result.commit,

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from modelctl.errors import ModelctlError, NotAllowedError, NotFoundError, NotWholeError, UnreachableError, UsageError
@@ -56,6 +57,21 @@ class Hub:
             )
         return Resolved(info.sha, private=bool(info.private), gated=bool(info.gated))
 
+    def refs(self, model_id: str, *, pull_requests: bool = False) -> dict[str, str]:
+        """Ask for the commits of all branches and tags, by the names that a revision is asked for by, in one request.
+
+        `pull_requests` adds `refs/pr/N`. What a tag is said to name may be the tag's own object and no commit.
+        """
+        with _translated(self, ModelRef(model_id)):
+            named = _patiently(lambda: self._api().list_repo_refs(model_id, include_pull_requests=pull_requests))
+            short = {ref.name: ref.target_commit for ref in (*named.tags, *named.branches)}
+            full = {ref.ref: ref.target_commit for ref in (*named.converts, *(named.pull_requests or ()))}
+        return {**short, **full}
+
+    def open(self) -> None:
+        """Get ready to be asked from several threads at once."""
+        self._api()
+
     def files(self, ref: ModelRef, commit: str) -> dict[str, TreeFile]:
         """List a whole commit: one request for a thousand files."""
         from huggingface_hub.hf_api import RepoFile
@@ -97,6 +113,11 @@ class Hub:
         return ()
 
     def _api(self) -> "HfApi":
+        return self._opened
+
+    @cached_property
+    def _opened(self) -> "HfApi":
+        """Once: a new client closes the one before it, also in the middle of another thread's request."""
         from huggingface_hub import HfApi
 
         _bound_all_requests(self.endpoint)

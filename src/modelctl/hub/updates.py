@@ -1,0 +1,305 @@
+"""Which models have moved on at the Hub, and what following them brings.
+
+A revision is followed in the shape that it has here: the rule, and what is here beyond it. The cache layout does not
+say how a revision was asked for, so the shape is read from its files (`_shape`).
+"""
+
+import glob
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from modelctl.errors import ModelctlError, NotFoundError, UnreachableError
+from modelctl.hub import plan as planning
+from modelctl.hub.client import Hub
+from modelctl.hub.plan import Choice, PullPlan
+from modelctl.ref import ModelRef, is_model_id
+from modelctl.store import checkpoint, condition, contents, layout, links, removal, scan, standing, tree
+from modelctl.store.disposal import Failure
+from modelctl.store.layout import RepoPaths
+from modelctl.store.model import Model, Revision
+from modelctl.store.removal import Target
+from modelctl.store.tree import TreeFile
+
+_AT_ONCE = 8
+_SHORT = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A branch or tag that a model has. Once the Hub was asked there is the `newest` commit of it, or an `error`.
+
+    `commit` is what it names here, `None` where that is not here.
+    """
+
+    ref: str
+    commit: str | None
+    newest: str | None = None
+    error: ModelctlError | None = None
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether the Hub has another commit under this name."""
+        return self.newest is not None and self.newest != self.commit
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """A model with the branches and tags that it follows; none where nothing of it can move."""
+
+    model: Model
+    followed: tuple[Followed, ...]
+
+    @property
+    def paths(self) -> RepoPaths:
+        """The paths of the model."""
+        return layout.paths_at(self.model.path)
+
+    @property
+    def moved(self) -> tuple[Followed, ...]:
+        """The branches and tags that have moved."""
+        return tuple(one for one in self.followed if one.has_moved)
+
+    @property
+    def error(self) -> ModelctlError | None:
+        """Why the Hub does not say it of all of them."""
+        return next((one.error for one in self.followed if one.error is not None), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """A branch or tag that has not moved."""
+
+    id: str
+    ref: str
+    commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A model, or a revision of it, that nothing moves: why, and the command that would be meant instead."""
+
+    id: str
+    why: str
+    fix: str | None
+
+
+@dataclass(frozen=True)
+class Update:
+    """A branch or tag that is to follow the Hub: the pull, and the names of files by what becomes of them.
+
+    `old` is the commit that it is compared with.
+    """
+
+    pull: PullPlan
+    ref: str
+    old: str
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class UpdatePlan:
+    """What following the Hub comes to for some models. A model that cannot be followed is a failure beside the rest."""
+
+    updates: tuple[Update, ...]
+    current: tuple[Current, ...]
+    left: tuple[Left, ...]
+    failures: tuple[Failure, ...]
+
+
+def track(model: Model) -> Tracked:
+    """Read which branches and tags a model follows."""
+    here = {revision.commit for revision in model.revisions if revision.files}
+    if not here or not is_model_id(model.id):
+        return Tracked(model, ())
+    found = contents.read(contents.place(str(model.path.parent)), model.path.name)
+    return Tracked(
+        model,
+        tuple(
+            Followed(name, commit if commit in here else None)
+            for name, commit in sorted(found.refs.items())
+            # Other tools write a ref for the beginning of a commit, too. It never moves.
+            if layout.is_ref_path(name) and not planning.is_abbreviated(name, commit)
+        ),
+    )
+
+
+def ask(hub: Hub, tracked: Sequence[Tracked]) -> tuple[Tracked, ...]:
+    """Ask the Hub where the branches and tags are now: one request a model, some models side by side."""
+    if not tracked:
+        return ()
+    hub.open()
+    pool = ThreadPoolExecutor(_AT_ONCE)
+    try:
+        return tuple(pool.map(lambda one: _answered(hub, one), tracked))
+    finally:
+        # Ctrl-C does not wait for the answers that are still out.
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _answered(hub: Hub, tracked: Tracked) -> Tracked:
+    listed: dict[str, str] = {}
+    if len(tracked.followed) > 1:
+        with_pull_requests = any(one.ref.startswith("refs/pr/") for one in tracked.followed)
+        try:
+            listed = hub.refs(tracked.model.id, pull_requests=with_pull_requests)
+        except UnreachableError as error:
+            return replace(tracked, followed=tuple(replace(one, error=error) for one in tracked.followed))
+        except ModelctlError:
+            # Not every mirror lists them. What else may be wrong, the single requests say.
+            listed = {}
+    return replace(
+        tracked, followed=tuple(_placed(hub, tracked.model.id, one, listed.get(one.ref)) for one in tracked.followed)
+    )
+
+
+def _placed(hub: Hub, model_id: str, one: Followed, listed: str | None) -> Followed:
+    """Where one branch or tag is; a list may name the object of a tag and no commit, so only equality is believed."""
+    if listed is not None and listed == one.commit:
+        return replace(one, newest=listed)
+    try:
+        return replace(one, newest=hub.resolve(ModelRef(model_id, one.ref)).commit)
+    except ModelctlError as error:
+        return replace(one, error=error)
+
+
+def plan(hub: Hub, targets: Iterable[Target]) -> UpdatePlan:
+    """Find out what following the Hub brings to models, or to some of their branches and tags. Writes nothing.
+
+    `NotFoundError` for a branch or tag that is not here.
+    """
+    wanted: list[Tracked] = []
+    left: list[Left] = []
+    updates: list[Update] = []
+    current: list[Current] = []
+    failures: list[Failure] = []
+    for target in targets:
+        model = scan.scan_model(target.paths, "project")
+        if model is None:
+            gone = NotFoundError(f"no model `{target.paths.id}` here", hint="`modelctl list` shows what is here")
+            failures.append(Failure(target.paths.id, gone))
+        else:
+            wanted.append(_wanted(track(model), target.revisions, left))
+    for tracked in ask(hub, [one for one in wanted if one.followed]):
+        model_id, error = tracked.model.id, tracked.error
+        current += [
+            Current(model_id, one.ref, one.commit)
+            for one in tracked.followed
+            if one.commit is not None and one.newest == one.commit
+        ]
+        for one in tracked.moved:
+            try:
+                updates.append(_update(hub, tracked, one))
+            except ModelctlError as exc:
+                error = error or exc
+        failures += [Failure(model_id, error)] if error is not None else []
+    return UpdatePlan(tuple(updates), tuple(current), tuple(left), tuple(failures))
+
+
+def left_behind(update: Update) -> int | None:
+    """Bytes that the disk gives back for the old revision; `None` where a ref still names it, or somebody asked for it.
+
+    To be asked after the update.
+    """
+    paths, commit = update.pull.paths, update.old
+    there = links.read(paths)
+    if commit in there.refs.values() or commit not in there.snapshots or standing.is_pinned(paths, commit):
+        return None
+    (removed,) = removal.plan(paths.hub, [Target(paths, (commit,))]).removals
+    return removed.frees
+
+
+def _wanted(tracked: Tracked, revisions: Sequence[str], left: list[Left]) -> Tracked:
+    """The model with those of its branches and tags that are meant; what nothing moves is added to `left`."""
+    model = tracked.model
+    if not revisions:
+        if not tracked.followed:
+            left.append(_left(tracked))
+        return tracked
+    named = {one.ref: one for one in tracked.followed}
+    for name in revisions:
+        if name in named:
+            continue
+        commit = scan.revision_of(model, name).commit
+        left.append(Left(model.id, f"{commit[:_SHORT]} is a commit, which never moves", None))
+    return replace(tracked, followed=tuple(named[name] for name in revisions if name in named))
+
+
+def _left(tracked: Tracked) -> Left:
+    """Why a whole model is left alone."""
+    model = tracked.model
+    wrong = next((problem for problem in model.problems if problem.fix), None)
+    if model.revisions and (wrong is None or wrong.kind not in {"ref", "unreadable"}):
+        commits = ", ".join(revision.commit[:_SHORT] for revision in model.revisions)
+        return Left(model.id, f"no branch or tag names {commits}", f"modelctl pull {model.id}")
+    return Left(model.id, wrong.message if wrong else f"it is {model.state}", wrong.fix if wrong else None)
+
+
+def _update(hub: Hub, tracked: Tracked, one: Followed) -> Update:
+    model, paths = tracked.model, tracked.paths
+    old = _compared(model, one)
+    listing = tree.read(paths, old.commit)
+    choice, variant = _shape(old, listing)
+    pull = planning.plan(hub, paths.hub, ModelRef(model.id, one.ref, variant), choice=choice, newest=one.newest)
+    before = _contents(old, listing)
+    after: dict[str, str | int | None] = {file.name: file.digest for file in pull.files}
+    sizes = {file.name: file.size for file in pull.files}
+    changed = [
+        name
+        for name in before.keys() & after.keys()
+        if before[name] != (after[name] if isinstance(before[name], str) else sizes[name])
+    ]
+    return Update(
+        pull,
+        one.ref,
+        old.commit,
+        tuple(sorted(after.keys() - before.keys())),
+        tuple(sorted(changed)),
+        tuple(sorted(before.keys() - after.keys())),
+    )
+
+
+def _compared(model: Model, one: Followed) -> Revision:
+    """The revision that a branch or tag names; where that is not here, the one that stands for the model."""
+    revisions = [revision for revision in model.revisions if revision.files]
+    named = (revision for revision in revisions if revision.commit == one.commit)
+    found = next(named, None) or condition.default_of(revisions)
+    if found is None:
+        raise NotFoundError(f"`{model.id}` has no revision here", hint=f"`modelctl pull {model.id}` fetches it")
+    return found
+
+
+def _shape(revision: Revision, listing: dict[str, TreeFile] | None) -> tuple[Choice, str | None]:
+    """The choice, and the quantisation, that brings of another commit what this revision has of its own.
+
+    All that the commit has: all. What vLLM loads: that, the quantisations that are here, and other files of the same
+    names. Anything less was chosen by patterns, or is damaged: the files of the same names, so that nobody gets
+    weights that were left out.
+    """
+    here = {file.name for file in revision.files}
+    read = checkpoint.read(revision, listing=listing, headers=False)
+    chosen = read.selection
+    is_whole = bool(chosen.weights) and not chosen.missing and chosen.names <= here
+    if listing is not None and set(listing) <= here and not (is_whole and set(listing) == chosen.names):
+        return Choice(all_files=True), None
+    if not is_whole:
+        return Choice(include=tuple(glob.escape(name) for name in sorted(here))), None
+    labels = [label for label, names in chosen.choices.items() if here & set(names)]
+    variant = next((label for label in labels if chosen.choices[label] == chosen.weights), None)
+    beside = here - chosen.names - {name for names in chosen.choices.values() for name in names}
+    return Choice(beside=frozenset(beside), variants=tuple(labels)), variant
+
+
+def _contents(revision: Revision, listing: dict[str, TreeFile] | None) -> dict[str, str | int | None]:
+    """What tells the content of each file of a revision: its hash, where links say it, else its size."""
+    known: dict[str, str | int | None] = {}
+    for file in revision.files:
+        entry = Path(file.entry)
+        if listing is not None and file.name in listing:
+            known[file.name] = listing[file.name].digest
+        else:
+            known[file.name] = entry.readlink().name if entry.is_symlink() else file.size
+    return known
