@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from modelctl import project as projects
 from modelctl.cli import models as shown
 from modelctl.cli import output as show
-from modelctl.cli import pull, update
+from modelctl.cli import pulling, update
 from modelctl.errors import UnreachableError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def show_outdated(out: show.Output, project: "Project", names: Collection[str]) 
     if projects.is_offline(project):
         raise update.offline()
     tracked = [updates.track(model) for model in scan.scan_project(project, names)]
-    asked = updates.ask(pull.connect(project, None), [one for one in tracked if one.followed])
+    asked = updates.ask(pulling.connect(project, None), [one for one in tracked if one.followed])
     _check_reached(asked)
     moved = [one for one in asked if one.moved]
     if out.json:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from modelctl import project as projects
-from modelctl.cli import outcome
+from modelctl.cli import outcome, pulling
 from modelctl.cli import output as show
-from modelctl.cli import pull as pulling
 from modelctl.errors import InterruptedByUserError, ModelctlError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
@@ -43,17 +42,18 @@ def run(
     *,
     token: str | None,
     limits: "Limits",
+    reuse: bool,
     dry_run: bool,
 ) -> None:
     """Update the models that are named, else all, and show what became of each."""
-    from modelctl.hub import updates
+    from modelctl.hub import room, updates
     from modelctl.store import naming
 
     targets = naming.targets(project.hub, names, parts=True) if names else naming.all_targets(project.hub)
     if projects.is_offline(project):
         raise offline()
     hub = pulling.connect(project, token)
-    plan = updates.plan(hub, targets)
+    plan = updates.plan(hub, targets, caches=pulling.caches(project), reuse=reuse)
     if dry_run:
         _show_dry_run(out, project, plan)
         return
@@ -61,6 +61,7 @@ def run(
         out.event("plan", **_plan_object(project, plan))
     elif not out.quiet:
         _say_plan(out, project, plan)
+    room.check([update.pull for update in plan.updates])
     _execute(out, plan, hub, limits)
 
 
@@ -108,6 +109,8 @@ def _show_dry_run(out: show.Output, project: "Project", plan: "UpdatePlan") -> N
 
 
 def _show_tables(out: show.Output, project: "Project", plan: "UpdatePlan") -> None:
+    from modelctl.hub import room
+
     columns = [show.Column("FILE"), show.Column("SIZE", "right"), show.Column("SOURCE"), show.Column("CHANGE")]
     for update in plan.updates:
         _say_update(out, update)
@@ -116,6 +119,8 @@ def _show_tables(out: show.Output, project: "Project", plan: "UpdatePlan") -> No
             [file.name, show.size(file.size), file.source, change.get(file.name, "-")] for file in update.pull.files
         ]
         out.table(columns, [*rows, *([name, "-", "-", "removed"] for name in update.removed)])
+    for each in room.look([update.pull for update in plan.updates]):
+        pulling.say_room(out, each)
     _say_others(out, project, plan)
 
 

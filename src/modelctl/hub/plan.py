@@ -29,8 +29,8 @@ class Choice:
     """What the user wants of a repository beside the rule: all of it, or what patterns say.
 
     `force` fetches also what is there, `reuse` takes from the disk what other models, or the user's cache, have of it.
-    For another commit of what is here, `beside` are names and `variants` quantisations that are wanted too, where the
-    commit has them.
+    For another commit of what is here: `only` are the names that are wanted at most, `beside` names and `variants`
+    quantisations that are wanted too, where the commit has them.
     """
 
     all_files: bool = False
@@ -38,6 +38,7 @@ class Choice:
     exclude: tuple[str, ...] = ()
     force: bool = False
     reuse: bool = True
+    only: frozenset[str] = frozenset()
     beside: frozenset[str] = frozenset()
     variants: tuple[str, ...] = ()
 
@@ -186,7 +187,7 @@ class _Planner:
             twins=reused,
             free=disk.free(paths.folder),
             format=found.format,
-            kind="part" if choice.include else found.kind,
+            kind="part" if choice.include or choice.only else found.kind,
             note=found.note,
             old_commits=tuple(sorted(others)),
             old_size=_size_beside(paths, {file.digest for file in listing.values()}),
@@ -226,10 +227,11 @@ def is_abbreviated(revision: str, commit: str) -> bool:
 
 def _chosen(ref: ModelRef, found: Selection, listing: Mapping[str, TreeFile], choice: Choice) -> set[str]:
     """The names to bring: by the rule, all, or what the patterns leave."""
-    by_pattern = choice.all_files or choice.include
+    by_pattern = choice.all_files or choice.include or choice.only
     if not by_pattern:
         _refuse_unloadable(ref, found)
-    names = set(listing) if by_pattern else set(found.names) | (choice.beside & set(listing))
+    names = set(choice.only or listing) if by_pattern else set(found.names) | choice.beside
+    names &= set(listing)
     names.update(*(found.choices.get(label, ()) for label in choice.variants))
     if choice.include:
         names = {name for name in names if any(fnmatchcase(name, pattern) for pattern in choice.include)}

@@ -4,7 +4,6 @@ A revision is followed in the shape that it has here: the rule, and what is here
 say how a revision was asked for, so the shape is read from its files (`_shape`).
 """
 
-import glob
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from modelctl.errors import ModelctlError, NotFoundError, UnreachableError
 from modelctl.hub import plan as planning
-from modelctl.hub.client import Hub
+from modelctl.hub.client import Hub, Resolved
 from modelctl.hub.plan import Choice, PullPlan
 from modelctl.ref import ModelRef, is_model_id
 from modelctl.store import checkpoint, condition, contents, layout, links, removal, scan, standing, tree
@@ -30,12 +29,14 @@ _SHORT = 12
 class Followed:
     """A branch or tag that a model has. Once the Hub was asked there is the `newest` commit of it, or an `error`.
 
-    `commit` is what it names here, `None` where that is not here.
+    `commit` is what it names here, `None` where that is not here. `resolved` is all that the Hub said of one that has
+    moved.
     """
 
     ref: str
     commit: str | None
     newest: str | None = None
+    resolved: Resolved | None = None
     error: ModelctlError | None = None
 
     @property
@@ -161,15 +162,16 @@ def _placed(hub: Hub, model_id: str, one: Followed, listed: str | None) -> Follo
     if listed is not None and listed == one.commit:
         return replace(one, newest=listed)
     try:
-        return replace(one, newest=hub.resolve(ModelRef(model_id, one.ref)).commit)
+        resolved = hub.resolve(ModelRef(model_id, one.ref))
+        return replace(one, newest=resolved.commit, resolved=resolved)
     except ModelctlError as error:
         return replace(one, error=error)
 
 
-def plan(hub: Hub, targets: Iterable[Target]) -> UpdatePlan:
+def plan(hub: Hub, targets: Iterable[Target], *, caches: Sequence[Path] = (), reuse: bool = True) -> UpdatePlan:
     """Find out what following the Hub brings to models, or to some of their branches and tags. Writes nothing.
 
-    `NotFoundError` for a branch or tag that is not here.
+    `NotFoundError` for a branch or tag that is not here. `caches` and `reuse` are as for a pull.
     """
     wanted: list[Tracked] = []
     left: list[Left] = []
@@ -192,7 +194,7 @@ def plan(hub: Hub, targets: Iterable[Target]) -> UpdatePlan:
         ]
         for one in tracked.moved:
             try:
-                updates.append(_update(hub, tracked, one))
+                updates.append(_update(hub, tracked, one, caches=caches, reuse=reuse))
             except ModelctlError as exc:
                 error = error or exc
         failures += [Failure(model_id, error)] if error is not None else []
@@ -238,12 +240,19 @@ def _left(tracked: Tracked) -> Left:
     return Left(model.id, wrong.message if wrong else f"it is {model.state}", wrong.fix if wrong else None)
 
 
-def _update(hub: Hub, tracked: Tracked, one: Followed) -> Update:
+def _update(hub: Hub, tracked: Tracked, one: Followed, *, caches: Sequence[Path], reuse: bool) -> Update:
     model, paths = tracked.model, tracked.paths
     old = _compared(model, one)
     listing = tree.read(paths, old.commit)
     choice, variant = _shape(old, listing)
-    pull = planning.plan(hub, paths.hub, ModelRef(model.id, one.ref, variant), choice=choice, newest=one.newest)
+    pull = planning.plan(
+        hub,
+        paths.hub,
+        ModelRef(model.id, one.ref, variant),
+        choice=replace(choice, reuse=reuse),
+        caches=caches,
+        resolved=one.resolved,
+    )
     before = _contents(old, listing)
     after: dict[str, str | int | None] = {file.name: file.digest for file in pull.files}
     sizes = {file.name: file.size for file in pull.files}
@@ -286,7 +295,7 @@ def _shape(revision: Revision, listing: dict[str, TreeFile] | None) -> tuple[Cho
     if listing is not None and set(listing) <= here and not (is_whole and set(listing) == chosen.names):
         return Choice(all_files=True), None
     if not is_whole:
-        return Choice(include=tuple(glob.escape(name) for name in sorted(here))), None
+        return Choice(only=frozenset(here)), None
     labels = [label for label, names in chosen.choices.items() if here & set(names)]
     variant = next((label for label in labels if chosen.choices[label] == chosen.weights), None)
     beside = here - chosen.names - {name for names in chosen.choices.values() for name in names}
