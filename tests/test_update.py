@@ -421,6 +421,14 @@ def test_a_quantisation_that_is_gone_is_a_failure_that_names_the_others(hub: Hub
     assert failure.error.message == f"`{NAME}` has these quantisations to choose from: `Q2_K`, `Q8_0`"
 
 
+def test_a_model_that_is_gated_by_now_is_a_failure(hub: Hub, store: StoreBuilder) -> None:
+    store.add(NAME, files=OLD)
+    hub.add(NAME, files=NEW, gated=True)
+    (failure,) = planned(hub, store, NAME).failures
+    assert failure.error.kind == "not_allowed"
+    assert planned(hub, store, NAME).updates == ()
+
+
 def test_without_links_sizes_tell_what_has_changed(hub: Hub, store: StoreBuilder) -> None:
     store.add(NAME, files=OLD, kind="copies", tree=False)
     hub.add(NAME, files=NEW)
