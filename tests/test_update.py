@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from modelctl.cli import output as show
-from modelctl.hub import client, updates
+from modelctl.hub import client, following, updates
 from modelctl.store import naming, scan
 from modelctl.store.model import Model
 from modelctl.store.removal import Target
@@ -482,7 +482,7 @@ def test_a_ref_whose_commit_is_not_here_is_followed_in_the_shape_that_is(hub: Hu
     new = hub.add(NAME, files=NEW)
     # As a dry run of another tool leaves it.
     store.paths(NAME).ref("main").write_text(new, encoding="ascii")
-    (tracked,) = updates.ask(client.Hub(hub.url), [updates.track(the_model(store))])
+    (tracked,) = following.ask(client.Hub(hub.url), [following.track(the_model(store))])
     assert [(one.commit, one.newest) for one in tracked.moved] == [(None, new)]
     (update,) = planned(hub, store, NAME).updates
     assert (update.old, {file.name for file in update.pull.files}) == (old, set(NEW))
@@ -535,8 +535,8 @@ def test_several_models_are_asked_about_side_by_side(hub: Hub, store: StoreBuild
         await call.app(call.scope, call.receive, call.send)
 
     hub.fault(wait_for_the_other, path="*/revision/main", times=2)
-    tracked = [updates.track(model) for model in scan.scan_hub(store.hub, "project")]
-    assert [len(one.moved) for one in updates.ask(client.Hub(hub.url), tracked)] == [1, 1]
+    tracked = [following.track(model) for model in scan.scan_hub(store.hub, "project")]
+    assert [len(one.moved) for one in following.ask(client.Hub(hub.url), tracked)] == [1, 1]
 
 
 @pytest.mark.sweep

@@ -10,7 +10,7 @@ from modelctl.cli import pulling, update
 from modelctl.errors import UnreachableError
 
 if TYPE_CHECKING:
-    from modelctl.hub.updates import Tracked
+    from modelctl.hub.following import Tracked
     from modelctl.project import Project
 
 _SHORT = 12
@@ -29,13 +29,13 @@ def show_outdated(out: show.Output, project: "Project", names: Collection[str]) 
 
     What cannot be asked about is unknown and said so; `UnreachableError` where the Hub answers for none of them.
     """
-    from modelctl.hub import updates
+    from modelctl.hub import following
     from modelctl.store import scan
 
     if projects.is_offline(project):
         raise update.offline()
-    tracked = [updates.track(model) for model in scan.scan_project(project, names)]
-    asked = updates.ask(pulling.connect(project, None), [one for one in tracked if one.followed])
+    tracked = [following.track(model) for model in scan.scan_project(project, names)]
+    asked = following.ask(pulling.connect(project, None), [one for one in tracked if one.followed])
     _check_reached(asked)
     moved = [one for one in asked if one.moved]
     if out.json:
