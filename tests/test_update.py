@@ -161,6 +161,7 @@ def test_an_interrupted_update_leaves_the_old_revision_and_goes_on(run: Command,
     assert store.paths(NAME).ref("main").read_text() == new
 
 
+@pytest.mark.sweep
 def test_a_dry_run_shows_every_file_and_writes_nothing(run: Command, hub: Hub, store: StoreBuilder) -> None:
     put(store, hub)
     before = sorted(run.project.rglob("*"))
