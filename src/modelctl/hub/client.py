@@ -47,8 +47,8 @@ class Hub:
     endpoint: str
     token: str | None = field(default=None, repr=False)
 
-    def resolve(self, ref: ModelRef, *, known: Sequence[str] = ()) -> Resolved:
-        """Ask for the commit of a revision, in one request. An error offers close names, `known` ones too."""
+    def resolve(self, ref: ModelRef, *, known: Sequence[str] | None = None) -> Resolved:
+        """Ask for the commit of a revision, in one request. With `known` names an error offers close ones."""
         with _translated(self, ref, known=known):
             info = _patiently(lambda: self._api().model_info(ref.id, revision=ref.revision, timeout=ANSWER_SECONDS))
         if not isinstance(info.sha, str) or not is_commit(info.sha):
@@ -163,7 +163,9 @@ def find_token(given: str | None) -> str | None:
     return token or None
 
 
-def failure(hub: Hub, ref: ModelRef, status: int, code: str | None, *, known: Sequence[str] = ()) -> ModelctlError:
+def failure(
+    hub: Hub, ref: ModelRef, status: int, code: str | None, *, known: Sequence[str] | None = None
+) -> ModelctlError:
     """The error for a status and `X-Error-Code` with which the Hub refuses a model or a file of it."""
     page = f"{hub.endpoint}/{ref.id}"
     if code == "GatedRepo":
@@ -186,10 +188,12 @@ def _gated(hub: Hub, ref: ModelRef, page: str) -> NotAllowedError:
     return NotAllowedError(f"`{ref.id}` is gated, and {who} no access to it", hint=hint)
 
 
-def _unknown(hub: Hub, ref: ModelRef, known: Sequence[str]) -> NotFoundError:
+def _unknown(hub: Hub, ref: ModelRef, known: Sequence[str] | None) -> NotFoundError:
     """The Hub answers alike for a private repository and for none, so that nobody can probe for names."""
     login = "" if hub.token else "; for a private one log in first: `hf auth login`"
-    close = hub.suggest(lambda api: suggestions.models(api, ref.id, known)) or suggestions.closest(ref.id, known)
+    close: tuple[str, ...] = ()
+    if known is not None:
+        close = hub.suggest(lambda api: suggestions.models(api, ref.id, known)) or suggestions.closest(ref.id, known)
     meant = f"did you mean {_either(close)}; else " if close else ""
     return NotFoundError(
         f"there is no model `{ref.id}` at {hub.endpoint}, or it is private",
@@ -241,7 +245,7 @@ def _patiently(ask: Callable[[], _Answer]) -> _Answer:
 
 
 @contextmanager
-def _translated(hub: Hub, ref: ModelRef, *, known: Sequence[str] = ()) -> Iterator[None]:
+def _translated(hub: Hub, ref: ModelRef, *, known: Sequence[str] | None = None) -> Iterator[None]:
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
