@@ -174,6 +174,20 @@ def pulling(yard: Yard) -> None:
     yard.print("status")
 
 
+def updating(yard: Yard) -> None:
+    for name in (NAME, OTHER):
+        yard.store.add(name)
+        yard.hub.add(name)
+    yard.hub.add(NAME, files=tiny_model(**{"README.md": "new"}))
+    yard.store.add("acme/pinned", revision=None)
+    yard.store.add("acme/gone")
+    yard.print("list --outdated")
+    yard.print("pull --update --dry-run", "--all", code=1)
+    yard.print("pull --update", "--all", code=1)
+    yard.hub.add(NAME, files=tiny_model(**{"README.md": "newer"}))
+    yard.print("pull --update", NAME, OTHER)
+
+
 def removing(yard: Yard) -> None:
     old = yard.store.add(NAME)
     yard.store.add(NAME, files=tiny_model(**{"README.md": "new"}))
@@ -270,7 +284,7 @@ def demos(yard: Yard) -> None:
         yard.print("demo", env=env | {"STANDIN_TASK": "embed", "STANDIN_ANSWER": json.dumps(EMBEDDINGS)})
 
 
-JOBS: tuple[Job, ...] = (looking, pulling, removing, pruning, migrating, servers)
+JOBS: tuple[Job, ...] = (looking, pulling, updating, removing, pruning, migrating, servers)
 OTHER_JOBS: tuple[Job, ...] = (demos, engines)
 
 

@@ -12,6 +12,7 @@ EPILOG = """\b
 Examples:
   modelctl list
   modelctl list qwen
+  modelctl list --outdated
   modelctl list --json | jq -r '.models[] | select(.state == "ready").id'
 """
 
@@ -20,6 +21,9 @@ def list_models(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME]...", help="Only models with this in their name; globs too.")
     ] = None,
+    outdated: Annotated[
+        bool, typer.Option("--outdated", help="Only models of which the Hub has a newer commit; asks it once a model.")
+    ] = False,
     models_dir: options.ModelsDir = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -34,6 +38,11 @@ def list_models(
     out = show.Output(json=json, quiet=quiet)
     known = scan.project_names(project)
     chosen = scan.matching(known, names) if names else known
+    if outdated:
+        from modelctl.cli import outdated as newer
+
+        newer.show_outdated(out, project, chosen)
+        return
     if quiet and not json:
         for name in chosen:
             out.line(name)

@@ -7,18 +7,16 @@ import typer
 
 from modelctl import project as projects
 from modelctl import ref as refs
-from modelctl.cli import options
+from modelctl.cli import options, pulling
 from modelctl.cli import output as show
-from modelctl.errors import InterruptedByUserError, UnreachableError, UsageError
+from modelctl.errors import UnreachableError, UsageError
 
 if TYPE_CHECKING:
-    from modelctl.hub.file import PlannedFile
     from modelctl.hub.plan import PullPlan
     from modelctl.hub.pull import PullResult
-    from modelctl.hub.room import Room
+    from modelctl.hub.workers import Limits
     from modelctl.project import Project
 
-KEPT = "what has arrived is kept: run the same command again and it goes on from there"
 _LONGEST_SECONDS = 24 * 60 * 60
 EPILOG = """\b
 Examples:
@@ -27,11 +25,15 @@ Examples:
   modelctl pull acme/big --dry-run
   modelctl pull acme/model-GGUF:Q4_K_M
   modelctl pull acme/model --include '*.json'
+  modelctl pull --update --all
 """
 
 
 def pull(
-    names: Annotated[list[str], typer.Argument(metavar="REPO[@REV]...", help="Models on the Hub.")],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="REPO[@REV]...", help="Models on the Hub; with --update models that are here."),
+    ] = None,
     revision: options.Revision = None,
     all_files: Annotated[bool, typer.Option("--all-files", help="The whole repository, not what vLLM loads.")] = False,
     include: Annotated[
@@ -54,6 +56,10 @@ def pull(
     no_reuse: Annotated[
         bool, typer.Option("--no-reuse", help="Fetch also what other models, or your cache, already have.")
     ] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="Bring models that are here to the newest commit of their branches.")
+    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="With --update: every model of the project.")] = False,
     no_use: Annotated[bool, typer.Option("--no-use", help="Do not make it the project's default model.")] = False,
     models_dir: options.ModelsDir = None,
     dry_run: options.DryRun = False,
@@ -64,54 +70,64 @@ def pull(
 
     Fetches the files that vLLM loads. Run again, it goes on where it stopped, or brings the newest commit.
     """
+    from modelctl.cli import update as updating
     from modelctl.hub import room
     from modelctl.hub.plan import Choice
-    from modelctl.hub.workers import Limits
 
-    wanted = [refs.parse(name, revision=revision) for name in dict.fromkeys(names)]
+    reuse = not no_reuse
+    asked = {"--revision": revision, "--all-files": all_files, "--include": include, "--exclude": exclude}
+    asked |= {"--force": force, "--all": everything}
+    if update:
+        updating.check(names, everything=everything, others=[option for option, value in asked.items() if value])
+    elif everything:
+        raise UsageError("`--all` is about models that are here", hint="`modelctl pull --update --all` updates them")
+    elif not names:
+        raise UsageError("missing argument `REPO[@REV]...`", hint="see `modelctl pull --help`")
+    wanted = [] if update else [refs.parse(name, revision=revision) for name in dict.fromkeys(names or [])]
     if all_files and include:
         raise UsageError("`--all-files` and `--include` contradict each other", hint="give one of them")
-    # Not by bounds of the options: what is no number passes those.
-    for option, seconds, least in (("--retry-for", retry_for, 0), ("--stall-after", stall_after, 0.1)):
-        if not least <= seconds <= _LONGEST_SECONDS:
-            raise UsageError(
-                f"`{option} {seconds:g}` is no time to wait", hint=f"give {least:g} to {_LONGEST_SECONDS} seconds"
-            )
+    limits = _limits(max_workers, retry_for=retry_for, stall_after=stall_after)
     project = projects.locate(models_dir)
     out = show.Output(json=json, quiet=quiet)
-    hub = connect(project, token)
+    if update:
+        updating.run(out, project, names or [], token=token, limits=limits, reuse=reuse, dry_run=dry_run)
+        return
+    hub = pulling.connect(project, token)
     choice = Choice(
         all_files=all_files,
         include=tuple(include or ()),
         exclude=tuple(exclude or ()),
         force=force,
-        reuse=not no_reuse,
+        reuse=reuse,
     )
     plans = [_plan(project, hub, ref, choice) for ref in wanted]
     if dry_run:
         _show_dry_run(out, project, plans)
         return
     room.check(plans)
-    limits = Limits(max_workers=max_workers, patience=retry_for, stall=stall_after)
     results = [_execute(out, planned, hub, limits) for planned in plans]
     default = None if no_use else _set_default(out, project, plans)
     if json:
-        out.event("done", models=[_result_object(result) for result in results], default_model=default)
+        out.event("done", models=[pulling.result_object(result) for result in results], default_model=default)
 
 
-def connect(project: "Project", token: str | None) -> Any:  # noqa: ANN401 - hub.client.Hub, loaded late
-    """The Hub that the environment names, with the token it gets."""
-    from modelctl.hub import client
+def _limits(max_workers: int, *, retry_for: float, stall_after: float) -> "Limits":
+    from modelctl.hub.workers import Limits
 
-    offline = projects.is_offline(project)
-    return client.Hub(projects.endpoint(project), None if offline else client.find_token(token))
+    # Not by bounds of the options: what is no number passes those.
+    for option, seconds, least in (("--retry-for", retry_for, 0), ("--stall-after", stall_after, 0.1)):
+        if not least <= seconds <= _LONGEST_SECONDS:
+            raise UsageError(
+                f"`{option} {seconds:g}` is no time to wait", hint=f"give {least:g} to {_LONGEST_SECONDS} seconds"
+            )
+    return Limits(max_workers=max_workers, patience=retry_for, stall=stall_after)
 
 
 def _plan(project: "Project", hub: Any, ref: refs.ModelRef, choice: Any) -> "PullPlan":  # noqa: ANN401
     from modelctl.hub import plan as planning
 
     try:
-        caches = [cache for cache in (project.cache,) if cache is not None]
+        caches = pulling.caches(project)
         return planning.plan(hub, project.hub, ref, choice=choice, caches=caches, offline=projects.is_offline(project))
     except UnreachableError as error:
         if _has_ready_revision(project, ref):
@@ -127,64 +143,11 @@ def _has_ready_revision(project: "Project", ref: refs.ModelRef) -> bool:
     return model is not None and model.state == "ready"
 
 
-def plan_object(planned: "PullPlan") -> dict[str, Any]:
-    """The plan under `--json`."""
-    return {
-        "id": planned.id,
-        "revision": planned.revision,
-        "commit": planned.commit,
-        "path": planned.snapshot,
-        "format": planned.format,
-        "size": planned.size,
-        "to_fetch": planned.to_fetch,
-        "to_reuse": sum(twin.size for twin in planned.twins.values()),
-        "resumed": sum(planned.resumed.values()),
-        "free": planned.free,
-        "files": [_file_object(planned, file) for file in planned.files],
-        "skipped": [{"name": name, "size": size} for name, size in planned.skipped],
-        "skipped_size": planned.skipped_size,
-        "note": planned.note,
-    }
-
-
-def _file_object(planned: "PullPlan", file: "PlannedFile") -> dict[str, Any]:
-    twin = planned.twins.get(file.digest)
-    return {"name": file.name, "size": file.size, "source": file.source, "origin": twin and twin.path}
-
-
-def say_plan(out: show.Output, planned: "PullPlan") -> None:
-    """Tell what is about to be fetched, and what is left out."""
-    out.say(f"{planned.id} at {planned.revision} ({planned.commit[:12]})")
-    fetch = {file.digest for file in planned.files if file.source == "fetch"}
-    out.say(f"  {show.plural(len(planned.files), 'file')}, {show.size(planned.size)}")
-    if fetch:
-        resumed = sum(planned.resumed.values())
-        already = f", after {show.size(resumed)} of an interrupted pull" if resumed else ""
-        out.say(f"  to fetch: {show.plural(len(fetch), 'file')}, {show.size(planned.to_fetch)}{already}")
-    if planned.twins:
-        reused = show.size(sum(twin.size for twin in planned.twins.values()))
-        out.say(
-            f"  to reuse: {show.plural(len(planned.twins), 'file')}, {reused} that the disk has already, once proven"
-        )
-    if not fetch and not planned.twins:
-        out.say("  all of it is here")
-    if planned.skipped:
-        count = show.plural(len(planned.skipped), "file")
-        why = "by the patterns" if planned.kind == "part" else "that vLLM does not load (`--all-files`)"
-        out.say(f"  left out: {count}, {show.size(planned.skipped_size)} {why}")
-    if planned.note:
-        out.say(f"  note: {planned.note}")
-    if planned.old_commits:
-        revisions = show.plural(len(planned.old_commits), "older revision")
-        remove = f"`modelctl rm {planned.id}@{planned.old_commits[0][:12]}` frees it"
-        out.say(f"  kept: {revisions}, {show.size(planned.old_size)} of its own; {remove}")
-
-
 def _show_dry_run(out: show.Output, project: "Project", plans: list["PullPlan"]) -> None:
     from modelctl.hub import room as rooms
 
     if out.json:
-        out.object({"models_dir": project.models_dir, "models": [plan_object(planned) for planned in plans]})
+        out.object({"models_dir": project.models_dir, "models": [pulling.plan_object(planned) for planned in plans]})
         return
     if out.quiet:
         for planned in plans:
@@ -192,32 +155,20 @@ def _show_dry_run(out: show.Output, project: "Project", plans: list["PullPlan"])
         return
     columns = [show.Column("FILE"), show.Column("SIZE", "right"), show.Column("SOURCE")]
     for planned in plans:
-        say_plan(out, planned)
+        pulling.say_plan(out, planned)
         rows = [[file.name, show.size(file.size), file.source] for file in planned.files]
         rows += [[name, show.size(size), "left out"] for name, size in planned.skipped]
         out.table(columns, rows)
     for room in rooms.look(plans):
-        _say_room(out, room)
+        pulling.say_room(out, room)
 
 
-def _say_room(out: show.Output, room: "Room") -> None:
-    claimed = f", of which pulls that run still need {show.size(room.claimed)}" if room.claimed else ""
-    verdict = "" if room.is_enough else ": that is too little"
-    out.say(f"needs {show.size(room.needed)} of {show.size(room.free)} free in `{room.folder}`{claimed}{verdict}")
-
-
-def _execute(out: show.Output, planned: "PullPlan", hub: Any, limits: Any) -> "PullResult":  # noqa: ANN401
-    from modelctl.hub import pull as pulls
-
+def _execute(out: show.Output, planned: "PullPlan", hub: Any, limits: "Limits") -> "PullResult":  # noqa: ANN401
     if out.json:
-        out.event("plan", **plan_object(planned))
+        out.event("plan", **pulling.plan_object(planned))
     elif not out.quiet:
-        say_plan(out, planned)
-    with out.progress() as progress:
-        try:
-            result = pulls.execute(planned, hub, progress, limits=limits)
-        except KeyboardInterrupt:
-            raise InterruptedByUserError(f"the pull of `{planned.id}` was interrupted", hint=KEPT) from None
+        pulling.say_plan(out, planned)
+    result = pulling.execute(out, planned, hub, limits)
     if not out.json:
         _say_result(out, planned, result)
     return result
@@ -227,26 +178,7 @@ def _say_result(out: show.Output, planned: "PullPlan", result: "PullResult") -> 
     if out.quiet:
         out.line(result.id)
         return
-    how = "nothing to fetch"
-    if result.fetched:
-        rate = result.fetched / max(result.seconds, 0.001)
-        how = f"fetched {show.size(result.fetched)} in {result.seconds:.1f} s, {show.size(int(rate))}/s"
-    if result.reused:
-        how = f"{how}, reused {show.size(result.reused)}"
-    out.line(f"pulled {planned.id}@{planned.commit[:12]} ({show.size(planned.size)}; {how})")
-
-
-def _result_object(result: "PullResult") -> dict[str, Any]:
-    return {
-        "id": result.id,
-        "commit": result.commit,
-        "path": result.path,
-        "files": result.files,
-        "size": result.size,
-        "fetched": result.fetched,
-        "reused": result.reused,
-        "seconds": round(result.seconds, 3),
-    }
+    out.line(f"pulled {planned.id}@{planned.commit[:12]} ({show.size(planned.size)}; {pulling.fetched(result)})")
 
 
 def _set_default(out: show.Output, project: "Project", plans: list["PullPlan"]) -> str | None:

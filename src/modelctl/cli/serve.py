@@ -115,7 +115,7 @@ def _chosen(
 
 
 def _pull(project: "Project", out: show.Output, ref: refs.ModelRef) -> None:
-    from modelctl.cli import pull as pulling
+    from modelctl.cli import pulling
     from modelctl.hub import plan as planning
     from modelctl.hub import pull as pulls
     from modelctl.hub.workers import Limits

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from modelctl.errors import ModelctlError, NotAllowedError, NotFoundError, NotWholeError, UnreachableError, UsageError
@@ -46,8 +47,8 @@ class Hub:
     endpoint: str
     token: str | None = field(default=None, repr=False)
 
-    def resolve(self, ref: ModelRef, *, known: Sequence[str] = ()) -> Resolved:
-        """Ask for the commit of a revision, in one request. An error offers close names, `known` ones too."""
+    def resolve(self, ref: ModelRef, *, known: Sequence[str] | None = None) -> Resolved:
+        """Ask for the commit of a revision, in one request. With `known` names an error offers close ones."""
         with _translated(self, ref, known=known):
             info = _patiently(lambda: self._api().model_info(ref.id, revision=ref.revision, timeout=ANSWER_SECONDS))
         if not isinstance(info.sha, str) or not is_commit(info.sha):
@@ -55,6 +56,21 @@ class Hub:
                 f"the Hub at `{self.endpoint}` names no commit for `{ref}`", hint="check `HF_ENDPOINT`"
             )
         return Resolved(info.sha, private=bool(info.private), gated=bool(info.gated))
+
+    def refs(self, model_id: str, *, pull_requests: bool = False) -> dict[str, str]:
+        """Ask for the commits of all branches and tags, by the names that a revision is asked for by, in one request.
+
+        `pull_requests` adds `refs/pr/N`. What a tag is said to name may be the tag's own object and no commit.
+        """
+        with _translated(self, ModelRef(model_id)):
+            named = _patiently(lambda: self._api().list_repo_refs(model_id, include_pull_requests=pull_requests))
+            short = {ref.name: ref.target_commit for ref in (*named.tags, *named.branches)}
+            full = {ref.ref: ref.target_commit for ref in (*named.converts, *(named.pull_requests or ()))}
+        return {**short, **full}
+
+    def open(self) -> None:
+        """Get ready to be asked from several threads at once."""
+        self._api()
 
     def files(self, ref: ModelRef, commit: str) -> dict[str, TreeFile]:
         """List a whole commit: one request for a thousand files."""
@@ -97,6 +113,11 @@ class Hub:
         return ()
 
     def _api(self) -> "HfApi":
+        return self._opened
+
+    @cached_property
+    def _opened(self) -> "HfApi":
+        """Once: a new client closes the one before it, also in the middle of another thread's request."""
         from huggingface_hub import HfApi
 
         _bound_all_requests(self.endpoint)
@@ -142,7 +163,9 @@ def find_token(given: str | None) -> str | None:
     return token or None
 
 
-def failure(hub: Hub, ref: ModelRef, status: int, code: str | None, *, known: Sequence[str] = ()) -> ModelctlError:
+def failure(
+    hub: Hub, ref: ModelRef, status: int, code: str | None, *, known: Sequence[str] | None = None
+) -> ModelctlError:
     """The error for a status and `X-Error-Code` with which the Hub refuses a model or a file of it."""
     page = f"{hub.endpoint}/{ref.id}"
     if code == "GatedRepo":
@@ -165,10 +188,12 @@ def _gated(hub: Hub, ref: ModelRef, page: str) -> NotAllowedError:
     return NotAllowedError(f"`{ref.id}` is gated, and {who} no access to it", hint=hint)
 
 
-def _unknown(hub: Hub, ref: ModelRef, known: Sequence[str]) -> NotFoundError:
+def _unknown(hub: Hub, ref: ModelRef, known: Sequence[str] | None) -> NotFoundError:
     """The Hub answers alike for a private repository and for none, so that nobody can probe for names."""
     login = "" if hub.token else "; for a private one log in first: `hf auth login`"
-    close = hub.suggest(lambda api: suggestions.models(api, ref.id, known)) or suggestions.closest(ref.id, known)
+    close: tuple[str, ...] = ()
+    if known is not None:
+        close = hub.suggest(lambda api: suggestions.models(api, ref.id, known)) or suggestions.closest(ref.id, known)
     meant = f"did you mean {_either(close)}; else " if close else ""
     return NotFoundError(
         f"there is no model `{ref.id}` at {hub.endpoint}, or it is private",
@@ -220,7 +245,7 @@ def _patiently(ask: Callable[[], _Answer]) -> _Answer:
 
 
 @contextmanager
-def _translated(hub: Hub, ref: ModelRef, *, known: Sequence[str] = ()) -> Iterator[None]:
+def _translated(hub: Hub, ref: ModelRef, *, known: Sequence[str] | None = None) -> Iterator[None]:
     from huggingface_hub.errors import HfHubHTTPError
 
     try:

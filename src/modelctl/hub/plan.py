@@ -11,7 +11,7 @@ from typing import Literal
 from modelctl import selection
 from modelctl.errors import ModelctlError, NotFoundError, UnreachableError
 from modelctl.hub import client, documents
-from modelctl.hub.client import Hub
+from modelctl.hub.client import Hub, Resolved
 from modelctl.hub.file import PlannedFile, is_present, is_shown
 from modelctl.hub.partial import journalled
 from modelctl.ref import ModelRef, is_commit
@@ -29,6 +29,8 @@ class Choice:
     """What the user wants of a repository beside the rule: all of it, or what patterns say.
 
     `force` fetches also what is there, `reuse` takes from the disk what other models, or the user's cache, have of it.
+    For another commit of what is here: `only` are the names that are wanted at most, `beside` names and `variants`
+    quantisations that are wanted too, where the commit has them.
     """
 
     all_files: bool = False
@@ -36,6 +38,9 @@ class Choice:
     exclude: tuple[str, ...] = ()
     force: bool = False
     reuse: bool = True
+    only: frozenset[str] = frozenset()
+    beside: frozenset[str] = frozenset()
+    variants: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,11 +102,12 @@ def plan(
     choice: Choice,
     caches: Sequence[Path] = (),
     offline: bool = False,
+    resolved: Resolved | None = None,
 ) -> PullPlan:
     """Find out what is to be fetched into the hub folder. Writes nothing.
 
-    `caches` are hub folders beside it whose contents may be used.
-    A commit whose listing is cached needs no request; a branch needs one, and a new commit one for its listing.
+    `caches` are hub folders beside it whose contents may be used. A commit whose listing is cached needs no request; a
+    branch needs one, unless the Hub has just said what it is (`resolved`), and a new commit one for its listing.
     """
     paths = RepoPaths(folder, ref.id)
     planner = _Planner(hub, paths, ref, choice, caches)
@@ -115,8 +121,8 @@ def plan(
         raise _offline(paths, ref, caches)
     is_gated = False
     if commit is None or listing is None:
-        asked, resolved = commit, hub.resolve(ref, known=_names(folder, *caches))
-        commit, is_gated = resolved.commit, resolved.gated
+        asked, answer = commit, resolved or hub.resolve(ref, known=_names(folder, *caches))
+        commit, is_gated = answer.commit, answer.gated
         if asked not in {None, commit}:
             raise client.unreachable(hub, f"it answers with the commit `{commit}` where `{asked}` was asked for")
         listing = planner.known_listing(commit)
@@ -171,7 +177,7 @@ class _Planner:
         return PullPlan(
             id=ref.id,
             revision=revision,
-            ref=None if _is_abbreviated(revision, commit) else revision,
+            ref=None if is_abbreviated(revision, commit) else revision,
             commit=commit,
             paths=paths,
             files=files,
@@ -181,7 +187,7 @@ class _Planner:
             twins=reused,
             free=disk.free(paths.folder),
             format=found.format,
-            kind="part" if choice.include else found.kind,
+            kind="part" if choice.include or choice.only else found.kind,
             note=found.note,
             old_commits=tuple(sorted(others)),
             old_size=_size_beside(paths, {file.digest for file in listing.values()}),
@@ -214,17 +220,19 @@ class _Planner:
         return [RepoPaths(cache, self.ref.id) for cache in self.caches]
 
 
-def _is_abbreviated(revision: str, commit: str) -> bool:
+def is_abbreviated(revision: str, commit: str) -> bool:
     """Whether a revision is the commit itself, in full or in git's short form, and so no name that may be a ref."""
     return len(revision) >= _SHORTEST_COMMIT and commit.startswith(revision)
 
 
 def _chosen(ref: ModelRef, found: Selection, listing: Mapping[str, TreeFile], choice: Choice) -> set[str]:
     """The names to bring: by the rule, all, or what the patterns leave."""
-    by_pattern = choice.all_files or choice.include
+    by_pattern = choice.all_files or choice.include or choice.only
     if not by_pattern:
         _refuse_unloadable(ref, found)
-    names = set(listing) if by_pattern else set(found.names)
+    names = set(choice.only or listing) if by_pattern else set(found.names) | choice.beside
+    names &= set(listing)
+    names.update(*(found.choices.get(label, ()) for label in choice.variants))
     if choice.include:
         names = {name for name in names if any(fnmatchcase(name, pattern) for pattern in choice.include)}
     names = {name for name in names if not any(fnmatchcase(name, pattern) for pattern in choice.exclude)}
