@@ -41,6 +41,7 @@ def test_what_the_users_cache_has_is_not_fetched(
     assert done.code == 0, done.stderr
     assert hub.bodies("*.json") + hub.bodies("model.safetensors") == 0
     assert "  to reuse: 3 files, 5.2 MB that the disk has already, once proven\n" in done.stderr
+    assert f"  `modelctl migrate --from-cache {NAME}` moves what your own cache has of it here" in done.stderr
     assert done.stdout.endswith("; nothing to fetch, reused 5.2 MB)\n")
     assert content(store) == FILES
     assert blobs_are_true(store)
@@ -60,6 +61,7 @@ def test_large_contents_are_found_in_other_models(run: Command, hub: Hub, store:
     assert origins["config.json"] is None
     done = run("pull", NAME, "--json", env=hub.environ)
     assert done.events[-1]["models"][0]["reused"] == SIZE
+    assert "migrate" not in done.stderr
     assert content(store) == FILES
 
 

@@ -172,6 +172,8 @@ def _say_plan(out: show.Output, choice: "Choice", planned: "ServePlan") -> None:
     if not out.json:
         why = f", {choice.reason}" if choice.reason else ""
         out.say(f"serving {served.id} at {served.commit[:12]} from the {_place(choice)}{why}")
+        if choice.model.location == "cache":
+            out.say(f"`modelctl migrate --from-cache {served.id}` moves it into the project")
         out.say(f"vLLM {engine.version} for {engine.device or 'an unknown device'} ({engine.how})")
     if not command.is_loopback(planned.settings.host) and not planned.with_key:
         warning = (

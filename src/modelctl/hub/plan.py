@@ -63,6 +63,7 @@ class PullPlan:
     to_fetch: int
     resumed: Mapping[str, int]
     twins: Mapping[str, Twin]
+    caches: Sequence[Path]
     free: int
     format: str | None
     kind: str
@@ -185,6 +186,7 @@ class _Planner:
             to_fetch=sum(missing.values()) - sum(resumed.values()),
             resumed=resumed,
             twins=reused,
+            caches=self.caches,
             free=disk.free(paths.folder),
             format=found.format,
             kind="part" if choice.include or choice.only else found.kind,
