@@ -98,6 +98,15 @@ def without_times(text: str) -> str:
     return re.sub(r"^ *\d+\.\d s", "T s", text, flags=re.MULTILINE)
 
 
+def test_a_model_of_the_users_cache_is_served_from_there_and_migrate_is_named(
+    run: Command, cache: StoreBuilder, env: dict[str, str], port: int
+) -> None:
+    cache.add(TINY)
+    with serving(run, TINY, "-p", str(port), env=env) as server:
+        done = server.until_ready().send(signal.SIGTERM).finish()
+    assert f"`modelctl migrate --from-cache {TINY}` moves it into the project\n" in done.stderr
+
+
 def test_serves_until_it_is_told_to_end(
     ready: Serving, store: StoreBuilder, port: int, state_dir: Path, record: Record, engine: Path, env: dict[str, str]
 ) -> None:
