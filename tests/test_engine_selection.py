@@ -57,7 +57,7 @@ def judgement(tmp_path_factory: pytest.TempPathFactory) -> Judgement:
         questions += [{"folder": str(ours), "pickles": [], **common}]
     engine = Command(yard, home=tmp_path_factory.mktemp("home"), guard=TESTS / "guard")
     argv: list[str | Path] = [named, TESTS / "shapes" / "judge.py", yard / "answers"]
-    done = engine.program(argv, env={"HF_HUB_OFFLINE": "1"}, stdin=json.dumps(questions), timeout=180)
+    done = engine.program(argv, env={"HF_HUB_OFFLINE": "1"}, stdin=json.dumps(questions), timeout=240)
     assert done.code == 0, done.stderr
     found = json.loads((yard / "answers").read_text(encoding="utf-8"))
     pairs = zip(found["answers"][::2], found["answers"][1::2], strict=True)
