@@ -161,10 +161,8 @@ def publish_entry(paths: layout.RepoPaths, commit: str, name: str, digest: str) 
     """Let a snapshot show a file whose blob is there. An entry that leads elsewhere is replaced by one rename."""
     entry, target = paths.entry(commit, name), layout.link_target(name, digest)
     try:
-        if not entry.parent.is_dir():
-            make_folder(entry.parent)
         with contextlib.suppress(FileExistsError):
-            entry.symlink_to(target)
+            _link(entry, target)
             return
         if entry.is_symlink() and str(entry.readlink()) == target:
             return
@@ -175,6 +173,15 @@ def publish_entry(paths: layout.RepoPaths, commit: str, name: str, digest: str) 
         temporary.replace(entry)
     except OSError as exc:
         raise translated(exc, doing="write") from exc
+
+
+def _link(entry: Path, target: str) -> None:
+    """Make a link, and the folder for it only where it is missing: thousands are made into one."""
+    try:
+        entry.symlink_to(target)
+    except (FileNotFoundError, NotADirectoryError):
+        make_folder(entry.parent)
+        entry.symlink_to(target)
 
 
 def tidy(paths: layout.RepoPaths) -> None:
