@@ -1,22 +1,18 @@
 """One blob: ranged, resumable, hashed beside the transfer."""
 
+import contextlib
 import hashlib
-import http.client
 import os
 import re
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from modelctl.errors import ModelctlError
-from modelctl.hub.connection import (
-    MAX_REDIRECTS,
-    BrokenResponseError,
-    Connections,
-    Target,
-    is_redirect,
-)
+from modelctl.hub.answer import Answer
+from modelctl.hub.connection import MAX_REDIRECTS, Connections, Target, is_redirect
 from modelctl.hub.partial import Partial
 from modelctl.store import changes
 from modelctl.store.layout import RepoPaths, is_sha256
@@ -28,6 +24,9 @@ _FIRST_READ = 64 * 1024
 _SAVE_BYTES = 8 * 1024 * 1024
 _SAVE_SECONDS = 2.0
 _HASH_STEP = 1024 * 1024
+_PARTIAL = 206
+_CONTENT = {200, _PARTIAL}
+_PASSING = {408, 429}
 _REFUSED = {401, 403, 404, 410}
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 
@@ -93,15 +92,15 @@ class Source:
     def _locate(self, connections: Connections) -> Target:
         target = self._blob.target
         for _ in range(MAX_REDIRECTS):
-            response = connections.request(target, method="HEAD")
-            connections.finish(target, response)
-            if is_redirect(response):
-                following = target.follow(response.headers["Location"])
+            answer = connections.request(target, method="HEAD")
+            connections.finish(target, answer)
+            if is_redirect(answer):
+                following = target.follow(answer.headers["location"])
                 if not self.is_hub(following):
                     return following
                 target = following
                 continue
-            check(response, self._refusal)
+            check(answer, self._refusal)
             return target
         raise TryAgainError("it redirects in a circle")
 
@@ -132,23 +131,21 @@ class Transfer:
         Raises `TryAgainError` for what may pass, `NoRangesError` where only the whole can be had.
         """
         start, end = span
-        target, response = self._ask(connections, headers={"Range": f"bytes={start}-{end - 1}"})
+        target, answer = self._ask(connections, headers={"Range": f"bytes={start}-{end - 1}"})
         try:
-            if response.status == http.client.PARTIAL_CONTENT:
-                self._check_range(response, start)
+            if answer.status == _PARTIAL:
+                self._check_range(answer, start)
             elif start > 0 or end < self.blob.size:
                 raise NoRangesError
-            return self._receive(response, span, stop)
+            return self._receive(answer, span, stop)
         finally:
-            if not response.isclosed():
-                # The rest of the answer, if there is one, is not wanted: what is asked next would come after it.
-                connections.drop(target)
+            connections.release(target, answer)
 
     def fetch_whole(self, connections: Connections, stop: threading.Event) -> None:
         """Fetch everything in one answer, from a server that knows no ranges."""
-        target, response = self._ask(connections)
+        target, answer = self._ask(connections)
         try:
-            at = self._receive(response, (0, self.blob.size), stop)
+            at = self._receive(answer, (0, self.blob.size), stop)
         finally:
             connections.drop(target)
         if at < self.blob.size and not stop.is_set():
@@ -156,20 +153,20 @@ class Transfer:
 
     def _ask(
         self, connections: Connections, *, headers: Mapping[str, str] | None = None
-    ) -> tuple[Target, http.client.HTTPResponse]:
+    ) -> tuple[Target, Answer]:
         """Ask for content where it is; an address that moved or expired is renewed by the next try."""
         target = self.source.target(connections)
-        response = connections.request(target, headers=headers)
-        if is_redirect(response):
-            connections.finish(target, response)
-            self.source.move(target, response.headers["Location"])
+        answer = connections.request(target, headers=headers)
+        if is_redirect(answer):
+            connections.finish(target, answer)
+            self.source.move(target, answer.headers["location"])
             raise TryAgainError("its address has moved", wait=0)
-        if response.status in _REFUSED and not self.source.is_hub(target):
-            connections.finish(target, response)
+        if answer.status in _REFUSED and not self.source.is_hub(target):
+            connections.finish(target, answer)
             self.source.expire(target)
             raise TryAgainError("its signed address has expired", wait=0)
-        _check_or_finish(connections, target, response, self._refusal)
-        return target, response
+        _check_or_finish(connections, target, answer, self._refusal)
+        return target, answer
 
     def hash_more(self) -> bool:
         """Hash what has arrived without a gap; whether there was anything. Called under `hashing`."""
@@ -201,14 +198,14 @@ class Transfer:
             self._saved_at = time.monotonic()
             self.partial.save()
 
-    def _receive(self, response: http.client.HTTPResponse, span: tuple[int, int], stop: threading.Event) -> int:
+    def _receive(self, answer: Answer, span: tuple[int, int], stop: threading.Event) -> int:
         at, end = span
         buffer = memoryview(bytearray(min(_BUFFER, max(end - at, 1))))
         # Small reads on a slow line, so that progress shows and little is lost; large ones on a fast line.
         length = _FIRST_READ
         while at < end and not stop.is_set():
             began = time.monotonic()
-            count = read_into(response, buffer[: min(length, end - at)])
+            count = answer.read_into(buffer[: min(length, end - at)])
             if count == 0:
                 break
             self.partial.write(at, buffer[:count])
@@ -219,10 +216,10 @@ class Transfer:
                 self.save()
         return at
 
-    def _check_range(self, response: http.client.HTTPResponse, start: int) -> None:
-        match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    def _check_range(self, answer: Answer, start: int) -> None:
+        match = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
         if match is None or int(match[1]) != start or match[3] not in {"*", str(self.blob.size)}:
-            found = response.headers.get("Content-Range")
+            found = answer.headers.get("content-range")
             raise TryAgainError(f"the server answers with another part than asked for ({found})")
 
 
@@ -230,20 +227,19 @@ def fetch_small(connections: Connections, blob: Blob, refusal: Refusal) -> bytes
     """Fetch a blob that fits into memory, in one request, and prove its hash."""
     target = blob.target
     for _ in range(MAX_REDIRECTS):
-        response = connections.request(target)
-        if not is_redirect(response):
+        answer = connections.request(target)
+        if not is_redirect(answer):
             break
-        connections.finish(target, response)
-        target = target.follow(response.headers["Location"])
-    _check_or_finish(connections, target, response, refusal if target.origin == blob.target.origin else _not_final)
+        connections.finish(target, answer)
+        target = target.follow(answer.headers["location"])
+    _check_or_finish(connections, target, answer, refusal if target.origin == blob.target.origin else _not_final)
     buffer = bytearray(blob.size + 1)
     view, at = memoryview(buffer), 0
     try:
-        while at <= blob.size and (count := read_into(response, view[at:])):
+        while at <= blob.size and (count := answer.read_into(view[at:])):
             at += count
     finally:
-        if not response.isclosed():
-            connections.drop(target)
+        connections.release(target, answer)
     content = bytes(view[:at])
     if at < blob.size:
         raise TryAgainError("the connection ended early")
@@ -260,32 +256,24 @@ class WrongBytesError(Exception):
         self.blob = blob
 
 
-def read_into(response: http.client.HTTPResponse, view: memoryview) -> int:
-    """Read some of a body, 0 at its end; a broken transfer is a `BrokenResponseError`, so an `OSError`."""
-    try:
-        return response.readinto(view)
-    except http.client.HTTPException as exc:
-        raise BrokenResponseError(str(exc)) from exc
-
-
-def check(response: http.client.HTTPResponse, refusal: Refusal) -> None:
+def check(answer: Answer, refusal: Refusal) -> None:
     """Pass an answer that carries content; others are refused for good, or to be tried again."""
-    status = response.status
-    if status in {http.client.OK, http.client.PARTIAL_CONTENT}:
+    status = answer.status
+    if status in _CONTENT:
         return
-    if status in {http.client.TOO_MANY_REQUESTS, http.client.REQUEST_TIMEOUT} or status >= 500:
-        raise TryAgainError(f"the server answers with status {status}", wait=_retry_after(response))
-    raise refusal(status, response.headers.get("X-Error-Code"))
+    if status in _PASSING or status >= 500:
+        raise TryAgainError(f"the server answers with status {status}", wait=_retry_after(answer))
+    raise refusal(status, answer.headers.get("x-error-code"))
 
 
 def _check_or_finish(
-    connections: Connections, target: Target, response: http.client.HTTPResponse, refusal: Refusal
+    connections: Connections, target: Target, answer: Answer, refusal: Refusal
 ) -> None:
     """`check`, after which a refused answer does not stand before the next one on its connection."""
     try:
-        check(response, refusal)
+        check(answer, refusal)
     except TryAgainError:
-        connections.finish(target, response)
+        connections.finish(target, answer)
         raise
 
 
@@ -305,8 +293,8 @@ def is_proven(content: bytes, digest: str) -> bool:
     return proof.hexdigest() == digest
 
 
-def _retry_after(response: http.client.HTTPResponse) -> float | None:
-    value = response.headers.get("Retry-After", "")
+def _retry_after(answer: Answer) -> float | None:
+    value = answer.headers.get("retry-after", "")
     return float(value) if value.isdecimal() else None
 
 
@@ -325,10 +313,23 @@ def write_small(paths: RepoPaths, digest: str, content: bytes) -> None:
     """Put proven content under its name by one rename; `changes.make_durable` makes many of them durable at once."""
     temporary = paths.partial(digest)
     try:
-        descriptor = changes.open_own(temporary, os.O_WRONLY)
-        with os.fdopen(descriptor, "wb") as file:
-            file.truncate(0)
-            file.write(content)
+        descriptor = _open_new(temporary)
+        try:
+            left = memoryview(content)
+            while left:
+                left = left[os.write(descriptor, left) :]
+        finally:
+            os.close(descriptor)
         temporary.replace(paths.blob(digest))
     except OSError as exc:
+        exc.filename = exc.filename or temporary
         raise changes.translated(exc, doing="write") from exc
+
+
+def _open_new(path: Path) -> int:
+    """Open an empty file of our own; nearly always nothing has its name yet."""
+    with contextlib.suppress(FileExistsError):
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    descriptor = changes.open_own(path, os.O_WRONLY)
+    os.ftruncate(descriptor, 0)
+    return descriptor
