@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from modelctl.errors import ModelctlError, NotWholeError, UnreachableError
-from modelctl.hub import transfer
+from modelctl.hub import transfer, width
 from modelctl.hub.bloblocks import BlobLocks
 from modelctl.hub.client import KEEP_GOING
 from modelctl.hub.connection import Connections
@@ -18,6 +18,10 @@ from modelctl.store import changes
 from modelctl.store.layout import RepoPaths
 
 _TICK = 0.1
+# How long a number of connections is tried, and how long at most where little arrives.
+_MEASURE, _LONGEST_MEASURE = 0.25, 2.0
+# What a request counts for beside its bytes: for small files it is the requests that take the time.
+_REQUEST = 64 * 1024
 _GOODBYE = 0.5
 _TRIES = 12
 _LONGEST_PAUSE = 30.0
@@ -31,7 +35,7 @@ class Limits:
     `stall` is after how many seconds without a byte one connection is given up and opened anew.
     """
 
-    max_workers: int = 8
+    max_workers: int = 16
     patience: float = 120.0
     stall: float = 20.0
 
@@ -71,6 +75,10 @@ class Workers:
         self._known: dict[str, int] = {}
         self._arrived = time.monotonic()
         self._told = 0
+        self._threads: list[threading.Thread] = []
+        self._width = width.start(limits.max_workers)
+        self._trouble = False
+        self._measured = (0.0, 0)
         self.fetched = 0
 
     def run(self, blobs: Sequence[Blob], progress: Progress, *, resumed: Mapping[str, int], base: int = 0) -> None:
@@ -83,20 +91,20 @@ class Workers:
         self._left = {blob.digest for blob in blobs}
         self._known = {blob.digest: resumed.get(blob.digest, 0) for blob in large}
         self._jobs.extend(_Job(blob) for blob in (*small, *large))
-        # A thread for every file at most; segments of a single large file keep all of them busy.
-        count = self._limits.max_workers if large else min(self._limits.max_workers, len(small))
-        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
-        threads += [threading.Thread(target=self._hash, daemon=True) for _ in range(_HASHERS if large else 0)]
-        self._arrived = time.monotonic()
+        hashers = [threading.Thread(target=self._hash, daemon=True) for _ in range(_HASHERS if large else 0)]
         for folder in (self._paths.partials, self._paths.blobs):
             changes.make_folder(folder)
+        self._arrived, self._told = time.monotonic(), sum(self._known.values())
+        self._measured = (self._arrived, self._work_done())
         try:
-            for thread in threads:
+            for thread in hashers:
                 thread.start()
+            self._widen()
             while not self._over.wait(_TICK):
                 self._tell(progress, base)
+                self._adapt()
         finally:
-            self._end(threads)
+            self._end([*self._threads, *hashers])
         self._tell(progress, base)
         if self._error is not None:
             raise self._error
@@ -116,6 +124,28 @@ class Workers:
             self._told = there
         progress.advance(base + there)
 
+    def _adapt(self) -> None:
+        """Look what the present number of connections brings, and go on with a better one."""
+        (began, before), now = self._measured, time.monotonic()
+        work = self._work_done()
+        arrived, seconds = max(0, work - before), now - began
+        is_telling = arrived >= _REQUEST * self._width.count or seconds >= _LONGEST_MEASURE
+        if seconds < _MEASURE or not (is_telling or self._trouble):
+            return
+        self._width = width.after(self._width, rate=arrived / seconds, trouble=self._trouble)
+        self._measured, self._trouble = (now, work), False
+        self._widen()
+
+    def _work_done(self) -> int:
+        return self._told + _REQUEST * len(self._known)
+
+    def _widen(self) -> None:
+        """Start the threads that are wanted; those that are too many wait."""
+        for at in range(len(self._threads), self._width.count):
+            thread = threading.Thread(target=self._work, args=(at,), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
     def _end(self, threads: list[threading.Thread]) -> None:
         self._stop.set()
         with self._changed:
@@ -134,20 +164,20 @@ class Workers:
 
     # -- workers
 
-    def _work(self) -> None:
+    def _work(self, at: int) -> None:
         connections = Connections(timeout=self._limits.stall)
         try:
-            while (job := self._take()) is not None:
+            while (job := self._take(at)) is not None:
                 self._persist(job, connections)
         except BaseException as exc:  # noqa: BLE001 - a thread's failure is the pull's, and is raised there
             self._fail(exc)
         finally:
             connections.close()
 
-    def _take(self) -> _Job | None:
+    def _take(self, at: int) -> _Job | None:
         with self._changed:
             while not self._stop.is_set() and self._left:
-                if self._jobs:
+                if self._jobs and at < self._width.count:
                     return self._jobs.popleft()
                 self._changed.wait(_TICK)
         return None
@@ -173,6 +203,7 @@ class Workers:
         if tries > _TRIES or silence + pause > self._limits.patience:
             raise UnreachableError(f"`{job.blob.name}` cannot be fetched: {_reason(exc)}", hint=KEEP_GOING) from exc
         if pause:
+            self._trouble = True
             self._messages.append(f"`{job.blob.name}`: {_reason(exc)}; trying again in {pause:.1f} s")
             self._stop.wait(pause)
 
