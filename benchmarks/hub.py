@@ -25,6 +25,7 @@ class Meter:
         self._count = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
         if scope["path"] == "/_count":
             body, self._count = str(self._count).encode(), 0
             headers = [(b"content-length", str(len(body)).encode())]
