@@ -45,7 +45,9 @@ def pull(
     token: Annotated[
         str | None, typer.Option("--token", metavar="TOKEN", help="Sent to the Hub alone (default: your login).")
     ] = None,
-    max_workers: Annotated[int, typer.Option("--max-workers", min=1, max=64, help="Connections at most; as many work as bring more.")] = 16,
+    max_workers: Annotated[
+        int, typer.Option("--max-workers", min=1, max=64, help="Connections at most; as many work as bring more.")
+    ] = 16,
     retry_for: Annotated[
         float, typer.Option("--retry-for", metavar="SECONDS", help="How long to keep trying while nothing arrives.")
     ] = 120.0,

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from modelctl import process
 from modelctl.errors import ModelctlError
-from modelctl.hub import client, room, transfer
+from modelctl.hub import client, room
 from modelctl.hub.client import Hub
 from modelctl.hub.file import PlannedFile, is_plain_entry, is_present, is_shown
 from modelctl.hub.plan import PullPlan
-from modelctl.hub.transfer import Blob
+from modelctl.hub.small import LARGEST
+from modelctl.hub.source import Blob, blob_target
 from modelctl.hub.workers import Limits, Workers
 from modelctl.progress import Progress
 from modelctl.ref import ModelRef
@@ -190,7 +191,7 @@ def _fetch(
             file.name,
             file.digest,
             file.size,
-            transfer.blob_target(hub.endpoint, planned.id, planned.commit, file.name, hub.token),
+            blob_target(hub.endpoint, planned.id, planned.commit, file.name, hub.token),
         )
         for file in wanted
     }
@@ -200,8 +201,7 @@ def _fetch(
 
     workers = Workers(planned.paths, refusal, limits=limits, force=anew)
     workers.run(list(blobs.values()), progress, resumed=planned.resumed, base=planned.size - _size(wanted))
-    small = [planned.paths.blob(blob.digest) for blob in blobs.values() if blob.size <= transfer.SMALL]
-    changes.make_durable(small)
+    changes.make_durable([planned.paths.blob(blob.digest) for blob in blobs.values() if blob.size <= LARGEST])
     return workers.fetched
 
 

@@ -1,7 +1,6 @@
 """Bringing one content into a store: by a second name for it, or by a copy that is hashed on its way."""
 
 import errno
-import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from modelctl.errors import NotWholeError
 from modelctl.store import changes, layout
+from modelctl.store import digest as digests
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -91,11 +91,7 @@ def are_equal(one: Path, other: Path) -> bool:
 
 
 def _hasher(digest: str, size: int) -> "_Hash | None":
-    if layout.is_sha256(digest):
-        return hashlib.sha256()
-    if layout.is_git_sha1(digest):
-        return hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
-    return None
+    return digests.hasher(digest, size) if layout.is_digest(digest) else None
 
 
 def _pour(source: int, target: int, hashed: "_Hash | None", tell: Tell) -> None:
