@@ -59,7 +59,7 @@ def _ask_for(hub: Hub, ref: ModelRef, commit: str, name: str, file: TreeFile) ->
     blob = Blob(name, file.digest, file.size, blob_target(hub.endpoint, ref.id, commit, name, hub.token))
     connections = Connections(timeout=client.ANSWER_SECONDS)
     try:
-        return small.fetch(connections, blob, lambda status, code: client.failure(hub, ref, status, code))
+        return bytes(small.fetch(connections, blob, lambda status, code: client.failure(hub, ref, status, code)))
     except (TryAgainError, WrongBytesError, OSError) as exc:
         raise client.unreachable(hub, f"`{name}`: {exc}") from exc
     finally:

@@ -14,7 +14,7 @@ from modelctl.store.layout import RepoPaths
 LARGEST = 4 * 1024 * 1024
 
 
-def fetch(connections: Connections, blob: Blob, refusal: Refusal) -> bytes:
+def fetch(connections: Connections, blob: Blob, refusal: Refusal) -> bytearray:
     """Fetch a blob that fits into memory, in one request, and prove its hash."""
     target = blob.target
     for _ in range(MAX_REDIRECTS):
@@ -24,14 +24,15 @@ def fetch(connections: Connections, blob: Blob, refusal: Refusal) -> bytes:
         connections.finish(target, answer)
         target = target.follow(answer.headers["location"])
     check_or_finish(connections, target, answer, refusal if target.origin == blob.target.origin else _not_final)
-    buffer = bytearray(blob.size + 1)
-    view, at = memoryview(buffer), 0
+    # One byte more than it has, so that a longer body shows. Not copied: several threads hold one each.
+    content, at = bytearray(blob.size + 1), 0
     try:
-        while at <= blob.size and (count := answer.read_into(view[at:])):
-            at += count
+        with memoryview(content) as view:
+            while at <= blob.size and (count := answer.read_into(view[at:])):
+                at += count
     finally:
         connections.release(target, answer)
-    content = bytes(view[:at])
+    del content[at:]
     if at < blob.size:
         raise TryAgainError("the connection ended early")
     if not digest.is_proven(content, blob.digest):
@@ -43,7 +44,7 @@ def _not_final(status: int, _code: str | None) -> ModelctlError:
     raise TryAgainError(f"the address it is sent to answers with status {status}")
 
 
-def write(paths: RepoPaths, name: str, content: bytes) -> None:
+def write(paths: RepoPaths, name: str, content: bytes | bytearray) -> None:
     """Put proven content under its name by one rename; `changes.make_durable` makes many of them durable at once."""
     temporary = paths.partial(name)
     try:

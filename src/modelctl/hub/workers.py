@@ -185,7 +185,7 @@ class Workers:
         small.write(self._paths, blob.digest, content)
         self._ledger.finish(blob, fetched=len(content))
 
-    def _fetch_again(self, connections: Connections, blob: Blob) -> bytes:
+    def _fetch_again(self, connections: Connections, blob: Blob) -> bytearray:
         try:
             return small.fetch(connections, blob, self._refusal)
         except WrongBytesError as exc:

@@ -19,7 +19,7 @@ def git(size: int) -> "_Hash":
     return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
 
 
-def is_proven(content: bytes, digest: str) -> bool:
+def is_proven(content: bytes | bytearray, digest: str) -> bool:
     """Whether a content is what its blob's name says."""
     hashed = hasher(digest, len(content))
     hashed.update(content)
