@@ -1,7 +1,7 @@
 """`modelctl pull`: models from the Hub into the project."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -54,6 +54,10 @@ def pull(
     stall_after: Annotated[
         float, typer.Option("--stall-after", metavar="SECONDS", help="When a silent connection is given up.")
     ] = 20.0,
+    transport: Annotated[
+        Literal["http", "xet"],
+        typer.Option("--transport", help="How the files that the Hub keeps in Xet storage come."),
+    ] = "http",
     force: Annotated[bool, typer.Option("--force", help="Fetch again what is already here.")] = False,
     no_reuse: Annotated[
         bool, typer.Option("--no-reuse", help="Fetch also what other models, or your cache, already have.")
@@ -88,7 +92,7 @@ def pull(
     wanted = [] if update else [refs.parse(name, revision=revision) for name in dict.fromkeys(names or [])]
     if all_files and include:
         raise UsageError("`--all-files` and `--include` contradict each other", hint="give one of them")
-    limits = _limits(max_workers, retry_for=retry_for, stall_after=stall_after)
+    limits = _limits(max_workers, retry_for=retry_for, stall_after=stall_after, transport=transport)
     project = projects.locate(models_dir)
     out = show.Output(json=json, quiet=quiet)
     if update:
@@ -113,7 +117,7 @@ def pull(
         out.event("done", models=[pulling.result_object(result) for result in results], default_model=default)
 
 
-def _limits(max_workers: int, *, retry_for: float, stall_after: float) -> "Limits":
+def _limits(max_workers: int, *, retry_for: float, stall_after: float, transport: Literal["http", "xet"]) -> "Limits":
     from modelctl.hub.workers import Limits
 
     # Not by bounds of the options: what is no number passes those.
@@ -122,7 +126,9 @@ def _limits(max_workers: int, *, retry_for: float, stall_after: float) -> "Limit
             raise UsageError(
                 f"`{option} {seconds:g}` is no time to wait", hint=f"give {least:g} to {_LONGEST_SECONDS} seconds"
             )
-    return Limits(max_workers=max_workers, patience=retry_for, stall=stall_after)
+    if transport == "xet":
+        projects.keep_xet_apart()
+    return Limits(max_workers=max_workers, patience=retry_for, stall=stall_after, transport=transport)
 
 
 def _plan(project: "Project", hub: Any, ref: refs.ModelRef, choice: Any) -> "PullPlan":  # noqa: ANN401

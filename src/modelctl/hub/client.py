@@ -1,12 +1,13 @@
 """The Hub as huggingface_hub speaks with it; its errors become ours here and nowhere else."""
 
 import contextlib
+import http.client
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from modelctl.errors import ModelctlError, NotAllowedError, NotFoundError, NotWholeError, UnreachableError, UsageError
 from modelctl.hub import suggestions
@@ -96,6 +97,26 @@ class Hub:
         """Raise where the files of a gated model may not be had; what it is and lists, everybody may see."""
         with _translated(self, ref):
             _patiently(lambda: self._api().auth_check(ref.id))
+
+    def ask(self, ref: ModelRef, address: str) -> Any:  # noqa: ANN401 - whatever JSON holds
+        """What the Hub says at an address of its own, `None` where it knows no such address."""
+        from huggingface_hub import get_session, hf_raise_for_status
+
+        def answer() -> Any:  # noqa: ANN401
+            response = get_session().get(address, headers=self.headers)
+            if response.status_code == http.client.NOT_FOUND:
+                return None
+            hf_raise_for_status(response)
+            return response.json()
+
+        self.open()
+        with _translated(self, ref):
+            return _patiently(answer)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What tells the Hub who asks."""
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
     def account(self) -> str | None:
         """Whose the token is, `None` where nobody's or the Hub does not say."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from modelctl import process
 from modelctl.errors import ModelctlError
-from modelctl.hub import client, room
+from modelctl.hub import client, room, xet
 from modelctl.hub.client import Hub
 from modelctl.hub.file import PlannedFile, is_plain_entry, is_present, is_shown
 from modelctl.hub.plan import PullPlan
@@ -76,7 +76,10 @@ def execute(
             reused = sum(twin.size for twin in found if twin.digest in proven and twin.way != "prove")
             wrong = {twin.digest for twin in found} - proven
             wanted = [*missing, *(file for file in planned.files if file.digest in wrong)]
-            fetched = _fetch(planned, wanted, hub, progress, limits=limits, anew=planned.force or bool(wrong))
+            anew = planned.force or bool(wrong)
+            if limits.transport == "xet":
+                wanted, fetched = xet.fetch(planned, wanted, hub, progress, limits=limits, anew=anew)
+            fetched += _fetch(planned, wanted, hub, progress, limits=limits, anew=anew)
         _publish(planned)
         paths.pull_record.unlink(missing_ok=True)
         changes.tidy(paths)

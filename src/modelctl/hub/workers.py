@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from modelctl.errors import ModelctlError, NotWholeError, UnreachableError
 from modelctl.hub import hashing, small, transfer
@@ -29,12 +30,14 @@ _LONGEST_PAUSE = 30.0
 class Limits:
     """How many connections at most, and for how many seconds to go on trying while no byte arrives.
 
-    `stall` is after how many seconds without a byte one connection is given up and opened anew.
+    `stall` is after how many seconds without a byte one connection is given up and opened anew, `transport` how files
+    come that lie in Xet storage; all others come by HTTP.
     """
 
     max_workers: int = 16
     patience: float = 120.0
     stall: float = 20.0
+    transport: Literal["http", "xet"] = "http"
 
 
 @dataclass(frozen=True, slots=True)
