@@ -93,6 +93,8 @@ def pull(
     if all_files and include:
         raise UsageError("`--all-files` and `--include` contradict each other", hint="give one of them")
     limits = _limits(max_workers, retry_for=retry_for, stall_after=stall_after, transport=transport)
+    if transport == "xet":
+        projects.keep_xet_apart()
     project = projects.locate(models_dir)
     out = show.Output(json=json, quiet=quiet)
     if update:
@@ -126,8 +128,6 @@ def _limits(max_workers: int, *, retry_for: float, stall_after: float, transport
             raise UsageError(
                 f"`{option} {seconds:g}` is no time to wait", hint=f"give {least:g} to {_LONGEST_SECONDS} seconds"
             )
-    if transport == "xet":
-        projects.keep_xet_apart()
     return Limits(max_workers=max_workers, patience=retry_for, stall=stall_after, transport=transport)
 
 
