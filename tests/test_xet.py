@@ -83,7 +83,7 @@ def test_what_was_begun_is_ended_by_ctrl_c_at_once_and_finished_by_http(
     os.kill(interrupted.pid, signal.SIGINT)
     began = time.monotonic()
     stdout, stderr = interrupted.communicate(timeout=10)
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 3
     assert (interrupted.returncode, stdout) == (130, "")
     assert stderr.splitlines()[-2:] == [
         f"error: the pull of `{NAME}` was interrupted",
@@ -214,7 +214,7 @@ def test_a_lasting_fault_ends_it_and_http_still_brings_it(
     hub.fault(act, path=path, times=None)
     began = time.monotonic()
     ended, said = pull(run, hub, "--retry-for", "2", "--stall-after", "1")
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 20
     assert ended == code, said
     assert message[0] in said[-2]
     assert said[-1] == message[1]
