@@ -141,24 +141,6 @@ def test_a_spoilt_partial_is_found_out(
     assert leftovers(store) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_after_any_signal_the_same_command_goes_on(
-    run: Command, hub: Hub, store: StoreBuilder, number: signal.Signals
-) -> None:
-    hub.add(NAME, files=big_model(SIZE))
-    slow = hub.fault(faults.slow(rate=40 * MIB), path=CDN, times=None)
-    pull = run.start("pull", NAME, env=hub.environ)
-    until(lambda: bool(list(store.paths(NAME).partials.glob("*.json"))))
-    os.kill(pull.pid, number)
-    pull.communicate(timeout=5)
-    assert pull.returncode != 0
-    slow.times = 0
-    assert run("pull", NAME, env=hub.environ).code == 0
-    assert hub.bodies() <= SIZE + AGAIN
-    assert blobs_are_true(store)
-    assert leftovers(store) == []
-
-
 def test_many_small_files_and_equal_ones(run: Command, hub: Hub, store: StoreBuilder) -> None:
     files = {f"extra/{at:03}.json": f'{{"at": {at % 40}}}' for at in range(200)}
     hub.add(NAME, files={**big_model(64), **files, "model.safetensors": weights(100)})

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from modelctl import __version__
 from modelctl.cli import output as show
+from modelctl.cli.interruption import CTRL_C, Interruption
 from modelctl.errors import InterruptedByUserError, ModelctlError
 
 # A usage error of the command line parser; Typer exports one of its subclasses, not the class itself.
@@ -19,7 +20,6 @@ _ParserError: type[Exception] = typer.BadParameter.__mro__[2]
 
 # Commands whose `--json` is one object a line, ended by `done` or `error`.
 LINE_COMMANDS = {"pull", "rm", "migrate", "prune", "serve", "demo", "engine install", "engine remove"}
-INTERRUPTED = 130
 EPILOG = """\b
 Examples:
   modelctl pull Qwen/Qwen3-0.6B
@@ -100,30 +100,41 @@ def build(words: Sequence[str] = ()) -> typer.Typer:
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit code."""
-    argv = sys.argv[1:]
-    # What follows `--` in `serve` is vLLM's; the parser would take its first word for a model where none is named.
-    at = argv.index("--") if argv[:1] == ["serve"] and "--" in argv else len(argv)
+    interruption = Interruption()
     try:
-        code = build(argv)(args=argv[:at], obj=argv[at + 1 :], prog_name="modelctl", standalone_mode=False) or 0
-    except ModelctlError as error:
-        code = _tell(error, argv)
-    except _ParserError as exc:
-        code = _help_instead(exc) or _tell(_usage_error(exc), argv)
-    except (_CtrlCError, KeyboardInterrupt, typer.Abort):
-        code = _end_quietly(argv)
-    except BrokenPipeError:
-        # `modelctl list | head -1`: the reader has what it wanted. The signal itself stays ignored, since a closed
-        # network connection raises it too.
-        os._exit(0)
+        code = _run(sys.argv[1:])
+    except KeyboardInterrupt:
+        # Asked again while the first time was told.
+        code = CTRL_C
+    interruption.give_up()
     sys.stdout.flush()
     sys.stderr.flush()
-    if code == INTERRUPTED:
+    if code == CTRL_C:
         # Threads may hang in a system call; what they hold on disk is understood by the next command.
-        os._exit(code)
+        os._exit(interruption.exit_code(code))
     # All that is left goes with the process: without this, the interpreter looks through every object before it ends,
     # which takes 8 ms.
     gc.freeze()
     sys.exit(code)
+
+
+def _run(argv: list[str]) -> int:
+    """Run the command line, show what it fails with, and return its exit code."""
+    # What follows `--` in `serve` is vLLM's; the parser would take its first word for a model where none is named.
+    at = argv.index("--") if argv[:1] == ["serve"] and "--" in argv else len(argv)
+    try:
+        code = build(argv)(args=argv[:at], obj=argv[at + 1 :], prog_name="modelctl", standalone_mode=False)
+        return int(code or 0)
+    except ModelctlError as error:
+        return _tell(error, argv)
+    except _ParserError as exc:
+        return _help_instead(exc) or _tell(_usage_error(exc), argv)
+    except (_CtrlCError, KeyboardInterrupt, typer.Abort):
+        return _end_quietly(argv)
+    except BrokenPipeError:
+        # `modelctl list | head -1`: the reader has what it wanted. The signal itself stays ignored, since a closed
+        # network connection raises it too.
+        os._exit(0)
 
 
 def _help_instead(exc: Exception) -> int:
@@ -151,7 +162,7 @@ def _end_quietly(argv: list[str]) -> int:
     """Ctrl-C where a command has nothing to say of it: a person knows, a program waits for its last line."""
     if "--json" in _before_dashes(argv):
         return _tell(InterruptedByUserError("interrupted", hint="run the same command again"), argv)
-    return INTERRUPTED
+    return CTRL_C
 
 
 def _before_dashes(argv: list[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """The listeners of long work: JSON lines for programs, a live line on a terminal, plain lines in a log."""
 
+import contextlib
 import sys
 import time
 from typing import TYPE_CHECKING, Self
@@ -158,12 +159,14 @@ class Display(Listener):
     def say(self, message: str) -> None:
         """Print a sentence above the line."""
         if self._rich:
-            self._rich.console.print(show.printable(message, sys.stderr), markup=False, highlight=False)
+            with contextlib.suppress(OSError):
+                self._rich.console.print(show.printable(message, sys.stderr), markup=False, highlight=False)
         else:
-            sys.stderr.write(f"{message}\n")
+            show.Output().say(message)
 
     def close(self) -> None:
-        """Leave the line as it is and give the terminal back."""
+        """Leave the line as it is and give the terminal back, if it still is there."""
         if self._rich:
-            self._rich.stop()
+            with contextlib.suppress(OSError):
+                self._rich.stop()
             self._rich = self._task = None

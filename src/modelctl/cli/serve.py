@@ -10,7 +10,7 @@ from modelctl import project as projects
 from modelctl import ref as refs
 from modelctl.cli import options
 from modelctl.cli import output as show
-from modelctl.errors import ModelctlError, NotFoundError, NotWholeError
+from modelctl.errors import InterruptedByUserError, ModelctlError, NotFoundError, NotWholeError
 
 if TYPE_CHECKING:
     from modelctl.engine.command import Settings
@@ -125,7 +125,10 @@ def _pull(project: "Project", out: show.Output, ref: refs.ModelRef) -> None:
     if not out.json:
         pulling.say_plan(out, planned)
     with out.progress() as progress:
-        pulls.execute(planned, hub, progress, limits=Limits())
+        try:
+            pulls.execute(planned, hub, progress, limits=Limits())
+        except KeyboardInterrupt:
+            raise InterruptedByUserError(f"the pull of `{planned.id}` was interrupted", hint=pulling.KEPT) from None
 
 
 def _plan(

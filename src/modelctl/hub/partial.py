@@ -88,9 +88,9 @@ class Partial:
             self._received = [(0, end)] if end else []
             self.unsaved = max(0, self.unsaved + end - before)
 
-    def save(self) -> None:
-        """Make what has arrived durable and record it. One caller at a time; others go on without waiting."""
-        if not self._saving.acquire(blocking=False):
+    def save(self, *, wait: bool = False) -> None:
+        """Make what has arrived durable and record it. One caller at a time; others go on, or `wait`."""
+        if not self._saving.acquire(blocking=wait):
             return
         try:
             if self.descriptor < 0:

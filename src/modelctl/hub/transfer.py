@@ -112,11 +112,11 @@ class Transfer:
         self._hash = digest.hasher(self.blob.digest, self.blob.size)
         self.hashed = 0
 
-    def save(self) -> None:
-        """Record what has arrived."""
+    def save(self, *, wait: bool = False) -> None:
+        """Record what has arrived; with `wait` also what came while another thread recorded."""
         if self.partial.unsaved:
             self._saved_at = time.monotonic()
-            self.partial.save()
+            self.partial.save(wait=wait)
 
     def _receive(self, answer: Answer, span: tuple[int, int], stop: threading.Event) -> int:
         at, end = span

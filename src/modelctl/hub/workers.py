@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from modelctl.errors import ModelctlError, NotWholeError, UnreachableError
-from modelctl.hub import hashing, small, transfer
+from modelctl.hub import hashing, small, transfer, uninterrupted
 from modelctl.hub.bloblocks import BlobLocks
 from modelctl.hub.client import KEEP_GOING
 from modelctl.hub.connection import Connections
@@ -95,7 +95,7 @@ class Workers:
                 self._pace.look(self._work_done(), time.monotonic())
                 self._widen()
         finally:
-            self._end([*self._threads, *hashers])
+            uninterrupted.run(lambda: self._end([*self._threads, *hashers]))
         ledger.tell(progress, base)
         if ledger.error is not None:
             raise ledger.error
@@ -119,13 +119,14 @@ class Workers:
         for thread in threads:
             if thread.is_alive():
                 thread.join(max(0.0, deadline - time.monotonic()))
-        for one in list(ledger.open.values()):
-            one.save()
+        failures = [failure for one in list(ledger.open.values()) if (failure := _saving_failed(one))]
         if not any(thread.is_alive() for thread in threads):
             # A thread that hangs in a read would write into whatever gets the number of a closed file.
             for one in ledger.open.values():
                 one.partial.close()
         self._locks.release()
+        if failures:
+            raise failures[0]
 
     def _work(self, at: int) -> None:
         connections = Connections(timeout=self._limits.stall)
@@ -275,6 +276,15 @@ class Workers:
             raise _not_whole(blob)
         self._wrong.add(blob.digest)
         self._ledger.say(f"`{blob.name}`: wrong bytes, fetched once more")
+
+
+def _saving_failed(one: Transfer) -> ModelctlError | None:
+    """Record what has arrived of one blob; one that cannot be is no reason not to record the others."""
+    try:
+        one.save(wait=True)
+    except ModelctlError as error:
+        return error
+    return None
 
 
 def _position(job: _Job) -> int:
