@@ -95,15 +95,6 @@ def test_a_lasting_fault_ends_it_and_leaves_nothing_that_looks_whole(
     assert leftovers(store) == []
 
 
-def test_an_api_that_never_answers_is_given_up(run: Command, hub: Hub) -> None:
-    hub.add(NAME)
-    hub.fault(faults.silence(seconds=3), path="/api/models/*", times=None)
-    # The limit is half a minute; the server hangs up before, which must end it as well.
-    done = run("pull", NAME, env=hub.environ)
-    assert done.code == 7
-    assert "cannot be reached" in done.stderr
-
-
 @pytest.mark.parametrize(
     "spoil",
     [

@@ -1,5 +1,6 @@
 """`modelctl pull`: models from the Hub into the project."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from modelctl.hub.workers import Limits
     from modelctl.project import Project
 
+# How long a Hub may say nothing at all where the model is here already, in seconds.
+_SILENCE = 10.0
 _LONGEST_SECONDS = 24 * 60 * 60
 EPILOG = """\b
 Examples:
@@ -100,7 +103,7 @@ def pull(
     if update:
         updating.run(out, project, names or [], token=token, limits=limits, reuse=reuse, dry_run=dry_run)
         return
-    hub = pulling.connect(project, token)
+    hub = pulling.connect(project, token, patience=pulling.patience(out, limits, dry_run=dry_run))
     choice = Choice(
         all_files=all_files,
         include=tuple(include or ()),
@@ -134,11 +137,15 @@ def _limits(max_workers: int, *, retry_for: float, stall_after: float, transport
 def _plan(project: "Project", hub: Any, ref: refs.ModelRef, choice: Any) -> "PullPlan":  # noqa: ANN401
     from modelctl.hub import plan as planning
 
+    is_ready = _has_ready_revision(project, ref)
+    if is_ready:
+        # Nobody wants to wait for a Hub that says nothing while there is a model to serve.
+        hub = replace(hub, patience=replace(hub.patience, silence=_SILENCE))
     try:
         caches = pulling.caches(project)
         return planning.plan(hub, project.hub, ref, choice=choice, caches=caches, offline=projects.is_offline(project))
     except UnreachableError as error:
-        if _has_ready_revision(project, ref):
+        if is_ready:
             error.hint = f"what is already here can be served: `modelctl serve {ref.id}`"
         raise
 

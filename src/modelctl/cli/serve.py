@@ -120,13 +120,14 @@ def _pull(project: "Project", out: show.Output, ref: refs.ModelRef) -> None:
     from modelctl.hub import pull as pulls
     from modelctl.hub.workers import Limits
 
-    hub = pulling.connect(project, None)
+    limits = Limits()
+    hub = pulling.connect(project, None, patience=pulling.patience(out, limits))
     planned = planning.plan(hub, project.hub, ref, choice=planning.Choice(), offline=projects.is_offline(project))
     if not out.json:
         pulling.say_plan(out, planned)
     with out.progress() as progress:
         try:
-            pulls.execute(planned, hub, progress, limits=Limits())
+            pulls.execute(planned, hub, progress, limits=limits)
         except KeyboardInterrupt:
             raise InterruptedByUserError(f"the pull of `{planned.id}` was interrupted", hint=pulling.KEPT) from None
 

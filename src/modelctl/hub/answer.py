@@ -4,9 +4,12 @@ The standard library reads the head of an answer as if it were a mail: 120 micro
 than all else which a small file costs this side.
 """
 
+import math
 import re
 import socket
 from collections.abc import Mapping
+
+from modelctl.hub.flow import Flow
 
 _BUFFER = 64 * 1024
 _STATUS = re.compile(r"HTTP/1\.([0-9]) ([0-9]{3})(?: |$)")
@@ -28,12 +31,18 @@ class Wire:
         self._buffer = bytearray(_BUFFER)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
+        self._flow = Flow(self._stall)
+
+    @property
+    def _stall(self) -> float:
+        return self._socket.gettimeout() or math.inf
 
     def ask(self, request: bytes, *, method: str) -> "Answer":
         """Send a request and read the head of its answer. `ConnectionError` where the other side has hung up."""
         if self._start < self._end:
             raise ConnectionResetError("more came than was asked for")
         self._socket.sendall(request)
+        self._flow = Flow(self._stall)
         version, status, headers = self._head()
         while status < 200:
             version, status, headers = self._head()
@@ -43,7 +52,7 @@ class Wire:
         """Read some bytes, 0 where the other side has ended."""
         held = self._end - self._start
         if not held:
-            return self._socket.recv_into(view)
+            return self._receive(view)
         count = min(held, len(view))
         view[:count] = self._view[self._start : self._start + count]
         self._start += count
@@ -81,10 +90,15 @@ class Wire:
             self._start, self._end = 0, held
         if self._end == _BUFFER:
             raise BrokenResponseError("broken answer: a line or head without an end")
-        count = self._socket.recv_into(self._view[self._end :])
+        count = self._receive(self._view[self._end :])
         if not count:
             raise ConnectionResetError("the other side hung up") if is_first else BrokenResponseError(reason)
         self._end += count
+
+    def _receive(self, view: memoryview) -> int:
+        count = self._socket.recv_into(view)
+        self._flow.count(count)
+        return count
 
 
 class Answer:

@@ -9,7 +9,8 @@ from modelctl import selection
 from modelctl.errors import NotWholeError
 from modelctl.hub import client, small
 from modelctl.hub.client import Hub
-from modelctl.hub.source import Blob, TryAgainError, WrongBytesError, blob_target
+from modelctl.hub.patience import passing
+from modelctl.hub.source import Blob, WrongBytesError, blob_target, not_whole
 from modelctl.ref import ModelRef
 from modelctl.store import digest, reading
 from modelctl.store.layout import RepoPaths
@@ -57,10 +58,22 @@ def _ask_for(hub: Hub, ref: ModelRef, commit: str, name: str, file: TreeFile) ->
     from modelctl.hub.connection import Connections
 
     blob = Blob(name, file.digest, file.size, blob_target(hub.endpoint, ref.id, commit, name, hub.token))
-    connections = Connections(timeout=client.ANSWER_SECONDS)
+    connections = Connections(timeout=hub.patience.stall)
+
+    def attempt() -> bytes:
+        try:
+            return bytes(small.fetch(connections, blob, lambda status, code: client.failure(hub, ref, status, code)))
+        except OSError as exc:
+            raise passing(exc) from exc
+
+    def persist() -> bytes:
+        return hub.patience.persist(f"`{name}`: ", attempt)
+
     try:
-        return bytes(small.fetch(connections, blob, lambda status, code: client.failure(hub, ref, status, code)))
-    except (TryAgainError, WrongBytesError, OSError) as exc:
-        raise client.unreachable(hub, f"`{name}`: {exc}") from exc
+        with contextlib.suppress(WrongBytesError):
+            return persist()
+        return persist()
+    except WrongBytesError as exc:
+        raise not_whole(blob) from exc
     finally:
         connections.close()

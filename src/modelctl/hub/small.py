@@ -6,7 +6,8 @@ from pathlib import Path
 
 from modelctl.errors import ModelctlError
 from modelctl.hub.connection import MAX_REDIRECTS, Connections, is_redirect
-from modelctl.hub.source import Blob, Refusal, TryAgainError, WrongBytesError, check_or_finish
+from modelctl.hub.patience import TryAgainError
+from modelctl.hub.source import Blob, Refusal, WrongBytesError, check_or_finish
 from modelctl.store import changes, digest
 from modelctl.store.layout import RepoPaths
 

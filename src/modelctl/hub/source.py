@@ -5,21 +5,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from modelctl.errors import ModelctlError
+from modelctl.errors import ModelctlError, NotWholeError, UnreachableError
 from modelctl.hub.answer import Answer
 from modelctl.hub.connection import MAX_REDIRECTS, Connections, Target, is_redirect
+from modelctl.hub.patience import TryAgainError, retry_after
 
 PARTIAL = 206
 _CONTENT = {200, PARTIAL}
 _PASSING = {408, 429}
-
-
-class TryAgainError(Exception):
-    """A failure that may pass: the reason, and how long the server asks to wait."""
-
-    def __init__(self, reason: str, *, wait: float | None = None) -> None:
-        super().__init__(reason)
-        self.wait = wait
+# What proxies do to bodies; storage may also name codings there that change no byte.
+_COMPRESSED = {"gzip", "x-gzip", "deflate", "compress", "br", "zstd"}
 
 
 class WrongBytesError(Exception):
@@ -103,7 +98,7 @@ def check(answer: Answer, refusal: Refusal) -> None:
     if status in _CONTENT:
         return
     if status in _PASSING or status >= 500:
-        raise TryAgainError(f"the server answers with status {status}", wait=_retry_after(answer))
+        raise TryAgainError(f"the server answers with status {status}", wait=_wait(answer))
     raise refusal(status, answer.headers.get("x-error-code"))
 
 
@@ -114,8 +109,20 @@ def check_or_finish(connections: Connections, target: Target, answer: Answer, re
     except TryAgainError:
         connections.finish(target, answer)
         raise
+    if (coding := answer.headers.get("content-encoding", "").lower()) in _COMPRESSED:
+        raise UnreachableError(
+            f"the server at `{target.origin}` sends `{coding}` where the plain bytes were asked for",
+            hint="a proxy in between may do that: go round it with `no_proxy`, or use another `HF_ENDPOINT`",
+        )
 
 
-def _retry_after(answer: Answer) -> float | None:
-    value = answer.headers.get("retry-after", "")
-    return float(value) if value.isdecimal() else None
+def _wait(answer: Answer) -> float | None:
+    return retry_after(answer.headers.get("retry-after"), now=answer.headers.get("date"))
+
+
+def not_whole(blob: Blob) -> NotWholeError:
+    """The error for a blob that was wrong, and again when it was fetched once more."""
+    return NotWholeError(
+        f"`{blob.name}` arrived twice with bytes that do not match its hash",
+        hint="the source is damaged: try again later, or another `HF_ENDPOINT`",
+    )

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from modelctl.hub.answer import Answer
 from modelctl.hub.connection import Connections, Target, is_redirect
 from modelctl.hub.partial import Partial
-from modelctl.hub.source import PARTIAL, Blob, Refusal, Source, TryAgainError, check_or_finish
+from modelctl.hub.patience import TryAgainError
+from modelctl.hub.source import PARTIAL, Blob, Refusal, Source, check_or_finish
 from modelctl.store import digest
 from modelctl.store.layout import RepoPaths
 

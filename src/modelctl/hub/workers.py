@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from modelctl.errors import ModelctlError, NotWholeError, UnreachableError
+from modelctl.errors import ModelctlError, UnreachableError
 from modelctl.hub import hashing, small, transfer, uninterrupted
 from modelctl.hub.bloblocks import BlobLocks
-from modelctl.hub.client import KEEP_GOING
 from modelctl.hub.connection import Connections
 from modelctl.hub.ledger import Ledger
-from modelctl.hub.source import Blob, Refusal, TryAgainError, WrongBytesError
+from modelctl.hub.patience import KEEP_GOING, TryAgainError, passing, reason
+from modelctl.hub.source import Blob, Refusal, WrongBytesError, not_whole
 from modelctl.hub.transfer import NoRangesError, Transfer
 from modelctl.hub.width import FILE, Pace
 from modelctl.progress import Progress
@@ -23,7 +23,6 @@ from modelctl.store.layout import RepoPaths
 _TICK = 0.1
 _GOODBYE = 0.5
 _TRIES = 12
-_LONGEST_PAUSE = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,14 +159,15 @@ class Workers:
             else:
                 return
 
-    def _pause(self, job: _Job, exc: Exception, tries: int) -> None:
-        wait = exc.wait if isinstance(exc, TryAgainError) else None
-        pause = min(0.25 * 2**tries, _LONGEST_PAUSE) if wait is None else wait
+    def _pause(self, job: _Job, exc: TryAgainError | OSError, tries: int) -> None:
+        again = passing(exc)
+        pause = again.pause(tries)
         if tries > _TRIES or self._ledger.silence + pause > self._limits.patience:
-            raise UnreachableError(f"`{job.blob.name}` cannot be fetched: {_reason(exc)}", hint=KEEP_GOING) from exc
+            why = reason(again, patience=self._limits.patience)
+            raise UnreachableError(f"`{job.blob.name}` cannot be fetched: {why}", hint=KEEP_GOING) from exc
         if pause:
             self._pace.hinder()
-            self._ledger.say(f"`{job.blob.name}`: {_reason(exc)}; trying again in {pause:.1f} s")
+            self._ledger.say(f"`{job.blob.name}`: {again}; trying again in {pause:.1f} s")
             self._ledger.stop.wait(pause)
 
     def _do(self, job: _Job, connections: Connections) -> None:
@@ -193,7 +193,7 @@ class Workers:
         try:
             return small.fetch(connections, blob, self._refusal)
         except WrongBytesError as exc:
-            raise _not_whole(blob) from exc
+            raise not_whole(blob) from exc
 
     def _open_large(self, blob: Blob) -> None:
         """Open a large blob and queue its segments in order, so that hashing can follow closely."""
@@ -273,7 +273,7 @@ class Workers:
 
     def _mark_wrong(self, blob: Blob) -> None:
         if blob.digest in self._wrong:
-            raise _not_whole(blob)
+            raise not_whole(blob)
         self._wrong.add(blob.digest)
         self._ledger.say(f"`{blob.name}`: wrong bytes, fetched once more")
 
@@ -291,19 +291,8 @@ def _position(job: _Job) -> int:
     return job.span[0] if job.span else 0
 
 
-def _reason(exc: Exception) -> str:
-    return "no byte came in time" if isinstance(exc, TimeoutError) else str(exc) or type(exc).__name__
-
-
 def _is_there(paths: RepoPaths, blob: Blob) -> bool:
     try:
         return paths.blob(blob.digest).stat().st_size == blob.size
     except OSError:
         return False
-
-
-def _not_whole(blob: Blob) -> ModelctlError:
-    return NotWholeError(
-        f"`{blob.name}` arrived twice with bytes that do not match its hash",
-        hint="the source is damaged: try again later, or another `HF_ENDPOINT`",
-    )
