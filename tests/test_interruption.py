@@ -118,7 +118,11 @@ def test_impatience_does_not_cut_a_slow_save_short(run: Command, hub: Hub, store
 def test_nohup_keeps_a_pull_through_a_hangup(run: Command, hub: Hub, store: StoreBuilder) -> None:
     hub.faults.clear()
     held = hub.fault(faults.stall(seconds=20, after=MIB), path=CDN)
-    pull = run.start("pull", NAME, "--stall-after", "1", env=hub.environ, preexec_fn=_ignore_hangups)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        pull = run.start("pull", NAME, "--stall-after", "1", env=hub.environ)
+    finally:
+        signal.signal(signal.SIGHUP, before)
     until(lambda: held.count > 0)
     pull.send_signal(signal.SIGHUP)
     _, stderr = pull.communicate(timeout=20)
@@ -161,10 +165,6 @@ def test_a_terminal_gets_its_cursor_back(
         os.close(ours)
         assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")
         assert shown.decode().splitlines()[-1] == HINT
-
-
-def _ignore_hangups() -> None:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _read(terminal: int) -> Iterator[bytes]:

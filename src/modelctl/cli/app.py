@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from modelctl import __version__
 from modelctl.cli import output as show
+from modelctl.cli import streams
 from modelctl.cli.interruption import CTRL_C, Interruption
 from modelctl.errors import InterruptedByUserError, ModelctlError
 
@@ -49,12 +50,24 @@ class _CtrlCError(BaseException):
     """Ctrl-C, past the parser: that would make an exit code of it which a command may also have chosen itself."""
 
 
+class _ReaderGoneError(BaseException):
+    """Nobody reads stdout any more, past the parser too: that would end with 1 and without a word."""
+
+
 class _Commands(TyperGroup):
-    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - the parser's own types are private
+    def make_context(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - the parser's own types are private
+        try:
+            return super().make_context(*args, **options)
+        except BrokenPipeError as exc:
+            raise _ReaderGoneError from exc
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - as above
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise _CtrlCError from None
+        except BrokenPipeError as exc:
+            raise _ReaderGoneError from exc
 
 
 def _version(value: bool) -> None:
@@ -100,6 +113,7 @@ def build(words: Sequence[str] = ()) -> typer.Typer:
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit code."""
+    streams.open_missing()
     interruption = Interruption()
     try:
         code = _run(sys.argv[1:])
@@ -131,10 +145,17 @@ def _run(argv: list[str]) -> int:
         return _help_instead(exc) or _tell(_usage_error(exc), argv)
     except (_CtrlCError, KeyboardInterrupt, typer.Abort):
         return _end_quietly(argv)
-    except BrokenPipeError:
+    except _ReaderGoneError as gone:
+        if _prints_lines(_before_dashes(argv)) and isinstance(gone.__cause__, OSError):
+            # Of work that was under way nobody knows how it ended.
+            return _tell(streams.unwritable(gone.__cause__), argv)
         # `modelctl list | head -1`: the reader has what it wanted. The signal itself stays ignored, since a closed
         # network connection raises it too.
         os._exit(0)
+    except OSError as exc:
+        if not _is_of_help(exc):
+            raise
+        return _tell(streams.unwritable(exc), argv)
 
 
 def _help_instead(exc: Exception) -> int:
@@ -143,6 +164,14 @@ def _help_instead(exc: Exception) -> int:
         return 0
     show.Output().say(str(exc).rstrip())
     return 2
+
+
+def _is_of_help(exc: OSError) -> bool:
+    """Whether it is the parser that could not write: it prints help by itself, and says so nowhere else."""
+    at = exc.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return at is not None and at.tb_frame.f_code.co_name == "echo"
 
 
 def _usage_error(exc: Exception) -> ModelctlError:
@@ -178,14 +207,18 @@ def _tell(error: ModelctlError, argv: list[str]) -> int:
     """Show an error where its reader looks: on stderr, and as JSON on stdout where that was asked for."""
     words = _before_dashes(argv)
     out = show.Output()
-    if "--json" in words:
+    if "--json" in words and not isinstance(error, streams.UnwritableError):
         value = show.error_object(error)
-        if _prints_lines(words):
-            out.event("error", error=value)
+        try:
+            if _prints_lines(words):
+                out.event("error", error=value)
+            else:
+                out.object({"error": value})
+        except (streams.UnwritableError, BrokenPipeError):
+            streams.throw_away()
         else:
-            out.object({"error": value})
-    else:
-        out.say(f"error: {error.message}")
-        if error.hint:
-            out.say(f"hint: {error.hint}")
+            return error.exit_code
+    out.say(f"error: {error.message}")
+    if error.hint:
+        out.say(f"hint: {error.hint}")
     return error.exit_code

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
+from modelctl.cli import streams
 from modelctl.errors import DeclinedError, ModelctlError, UsageError
 
 if TYPE_CHECKING:
@@ -39,8 +40,13 @@ class Output:
 
     def line(self, text: str = "") -> None:
         """Print one line of data."""
-        sys.stdout.write(f"{printable(text, sys.stdout)}\n")
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(f"{printable(text, sys.stdout)}\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as exc:
+            raise streams.unwritable(exc) from exc
 
     def say(self, text: str) -> None:
         """Say one line to the person who watches, if there still is one: a terminal may have been closed."""

@@ -10,7 +10,7 @@ from modelctl import project as projects
 from modelctl import ref as refs
 from modelctl.cli import options, pulling
 from modelctl.cli import output as show
-from modelctl.errors import UnreachableError, UsageError
+from modelctl.errors import ModelctlError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
     from modelctl.hub.plan import PullPlan
@@ -201,9 +201,18 @@ def _set_default(out: show.Output, project: "Project", plans: list["PullPlan"]) 
     from modelctl.cli import use
 
     chosen = next((planned.id for planned in plans if planned.kind == "model"), None)
-    if chosen is None or projects.default_model(project) is not None:
+    try:
+        if chosen is None or projects.default_model(project) is not None:
+            return None
+        use.set_default(project, refs.ModelRef(chosen))
+    except ModelctlError as error:
+        # The models are here, so the pull is no failure.
+        warning = f"`{chosen}` is not made the default model: {error.message}"
+        if out.json:
+            out.event("note", message=warning)
+        else:
+            out.say(f"warning: {warning}")
         return None
-    use.set_default(project, refs.ModelRef(chosen))
     if not out.json and not out.quiet:
         out.say(f"`{chosen}` is now the default model of this project (`{_shown(project.env_file)}`)")
     return chosen

@@ -63,6 +63,7 @@ def execute(
     reused, fetched = 0, 0
     with lock.held(paths, "pull", wait=wait):
         changes.refuse_links(paths, _written(planned))
+        changes.refuse_folders(_named(planned))
         changes.free(twins.spares(paths))
         found, missing = _left(planned)
         if found or missing:
@@ -117,6 +118,15 @@ def _written(planned: PullPlan) -> Iterator[Path]:
     paths, commit = planned.paths, planned.commit
     yield from (paths.blob("any"), paths.partial("any"), paths.pull_record, paths.tree(commit))
     yield from (paths.entry(commit, file.name) for file in planned.files)
+    if planned.ref is not None:
+        yield paths.ref(planned.ref)
+
+
+def _named(planned: PullPlan) -> Iterator[Path]:
+    """What a pull gives a name to, by a rename that would fail when all has been fetched."""
+    paths, commit = planned.paths, planned.commit
+    for file in planned.files:
+        yield from (paths.blob(file.digest), paths.entry(commit, file.name))
     if planned.ref is not None:
         yield paths.ref(planned.ref)
 
