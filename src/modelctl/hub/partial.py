@@ -33,6 +33,7 @@ class Partial:
             self._received = journalled(paths, digest, size)
             os.ftruncate(self.descriptor, size)
         except OSError as exc:
+            exc.filename = exc.filename or self.path
             raise changes.translated(exc, doing="write") from exc
         self._lock = threading.Lock()
         self._saving = threading.Lock()
