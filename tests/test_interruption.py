@@ -64,6 +64,7 @@ def test_what_arrived_is_saved_and_the_same_command_goes_on(
     assert leftovers(store) == []
 
 
+@pytest.mark.sweep
 def test_under_json_the_last_line_says_so(run: Command, hub: Hub, slow: faults.Fault) -> None:
     pull = run.start("pull", NAME, "--json", env=hub.environ)
     until(lambda: slow.count > 0)
@@ -114,6 +115,7 @@ def test_impatience_does_not_cut_a_slow_save_short(run: Command, hub: Hub, store
     assert saved(store.paths(NAME)) > MIB // 2
 
 
+@pytest.mark.sweep
 @pytest.mark.usefixtures("slow")
 def test_nohup_keeps_a_pull_through_a_hangup(run: Command, hub: Hub, store: StoreBuilder) -> None:
     hub.faults.clear()

@@ -169,7 +169,8 @@ main()
 """
 
 
-@pytest.mark.parametrize("error", ["ENOLCK", pytest.param("ENOTSUP", marks=pytest.mark.sweep)])
+@pytest.mark.sweep
+@pytest.mark.parametrize("error", ["ENOLCK", "ENOTSUP"])
 def test_a_file_system_without_locks_has_the_record(run: Command, hub: Hub, store: StoreBuilder, error: str) -> None:
     hub.add("acme/tiny")
     lockless = [sys.executable, "-c", WITHOUT_LOCKS, error]

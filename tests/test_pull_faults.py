@@ -170,7 +170,7 @@ def test_wrong_bytes_from_a_server_without_ranges_are_fetched_once_more(
 @pytest.mark.parametrize(
     "path",
     [
-        pytest.param(CDN, id="file"),
+        pytest.param(CDN, id="file", marks=SWEEP),
         pytest.param(f"/api/models/{NAME}", id="model", marks=SWEEP),
         pytest.param("*/tree/*", id="listing", marks=SWEEP),
         pytest.param("*/config.json", id="small file", marks=SWEEP),
@@ -318,7 +318,7 @@ def test_a_clock_that_is_set_changes_nothing(run: Command, hub: Hub, store: Stor
     "moved",
     [
         pytest.param(timedelta(days=-400), id="in the past", marks=SWEEP),
-        pytest.param(timedelta(days=400), id="in the future"),
+        pytest.param(timedelta(days=400), id="in the future", marks=SWEEP),
     ],
 )
 def test_a_pull_that_began_at_a_time_that_cannot_be_is_shown(

@@ -180,11 +180,8 @@ def drip(*, after: int) -> faults.Act:
     return faults._through(Drip)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(CDN, marks=SWEEP), "*/config.json", pytest.param(TREE, marks=SWEEP)],
-    ids=["large", "small", "listing"],
-)
+@pytest.mark.sweep
+@pytest.mark.parametrize("path", [CDN, "*/config.json", TREE], ids=["large", "small", "listing"])
 def test_a_connection_that_drips_is_opened_anew(run: Command, hub: Hub, store: StoreBuilder, path: str) -> None:
     model = {**big_model(9 * MIB), "config.json": b"{}" + b" " * 200}
     hub.add(NAME, files=model)

@@ -10,7 +10,7 @@ from modelctl import project as projects
 from modelctl import ref as refs
 from modelctl.cli import options
 from modelctl.cli import output as show
-from modelctl.errors import InterruptedByUserError, ModelctlError, NotFoundError, NotWholeError
+from modelctl.errors import ModelctlError, NotFoundError, NotWholeError
 
 if TYPE_CHECKING:
     from modelctl.engine.command import Settings
@@ -117,7 +117,6 @@ def _chosen(
 def _pull(project: "Project", out: show.Output, ref: refs.ModelRef) -> None:
     from modelctl.cli import pulling
     from modelctl.hub import plan as planning
-    from modelctl.hub import pull as pulls
     from modelctl.hub.workers import Limits
 
     limits = Limits()
@@ -125,11 +124,7 @@ def _pull(project: "Project", out: show.Output, ref: refs.ModelRef) -> None:
     planned = planning.plan(hub, project.hub, ref, choice=planning.Choice(), offline=projects.is_offline(project))
     if not out.json:
         pulling.say_plan(out, planned)
-    with out.progress() as progress:
-        try:
-            pulls.execute(planned, hub, progress, limits=limits)
-        except KeyboardInterrupt:
-            raise InterruptedByUserError(f"the pull of `{planned.id}` was interrupted", hint=pulling.KEPT) from None
+    pulling.execute(out, planned, hub, limits)
 
 
 def _plan(
