@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from modelctl.errors import NoRoomError, NotWholeError, UnreachableError
-from modelctl.hub import grant
+from modelctl.hub import grant, uninterrupted
 from modelctl.hub.bloblocks import BlobLocks
 from modelctl.hub.client import Hub
 from modelctl.hub.file import PlannedFile, has_blob
@@ -109,7 +109,7 @@ class _Downloads:
                 self._tell(storage, progress, base)
                 self._watch()
         finally:
-            self._end(storage, threads)
+            uninterrupted.run(lambda: self._end(storage, threads))
         self._tell(storage, progress, base)
         if self._error is not None:
             raise self._error
@@ -141,7 +141,7 @@ class _Downloads:
         for thread in threads:
             if thread.is_alive():
                 thread.join(max(0.0, deadline - time.monotonic()))
-        self._save()
+        self._save(wait=True)
         if not any(thread.is_alive() for thread in threads):
             for partial in self._open.values():
                 partial.close()
@@ -168,13 +168,13 @@ class _Downloads:
         except BaseException as exc:  # noqa: BLE001 - as above
             self._fail(exc)
 
-    def _save(self) -> None:
+    def _save(self, *, wait: bool = False) -> None:
         with self._lock:
             partials = list(self._open.values())
         for partial in partials:
             partial.adopt()
             if partial.unsaved:
-                partial.save()
+                partial.save(wait=wait)
 
     def _bring(self, storage: Storage, file: PlannedFile) -> None:
         self._wait_for_other_tools(file)
