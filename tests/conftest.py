@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -73,7 +74,17 @@ def _yard(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     trespasses = record.read_text(encoding="utf-8") if record.exists() else ""
     record.unlink(missing_ok=True)
+    if "huggingface_hub" in sys.modules:
+        _give_back_client()
     assert not trespasses, f"the test left its yard:\n{trespasses}"
+
+
+def _give_back_client() -> None:
+    """Let huggingface_hub have its own client: ours keeps tokens from every Hub but one, for the whole process."""
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils._http import default_client_factory
+
+    set_client_factory(default_client_factory)
 
 
 @pytest.fixture

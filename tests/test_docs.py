@@ -87,7 +87,9 @@ def test_the_exit_codes_are_those_of_the_errors() -> None:
     page = (generated.DOCS / "exit-codes.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"^\| (\d+) \| `([a-z_]+)` \|", page, re.MULTILINE))
     classes: list[type[errors.ModelctlError]] = [errors.ModelctlError, *errors.ModelctlError.__subclasses__()]
-    assert documented == {(str(error.exit_code), error.kind) for error in classes}
+    # An interruption has the code of its signal.
+    signals = {(code, "interrupted") for code in ("129", "143")}
+    assert documented == {(str(error.exit_code), error.kind) for error in classes} | signals
 
 
 def test_no_page_names_a_machine() -> None:

@@ -1,7 +1,6 @@
 """What stands under an installation: a child process to its end, and how uv and pip are spoken to."""
 
 import os
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -81,19 +80,6 @@ def test_a_program_that_cannot_be_run_is_an_error(tmp_path: Path) -> None:
     for name, kind in (("text", NotAllowedError), ("gone", ModelctlError)):
         with pytest.raises(kind, match=r"^cannot run `"):
             child.run((str(tmp_path / name),), environ={}, cwd=tmp_path, log=tmp_path / "log")
-
-
-def test_outside_of_the_main_thread_signals_are_left_alone() -> None:
-    seen: list[bool] = []
-
-    def work() -> None:
-        with child.ended_with_us():
-            seen.append(True)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert seen == [True]
 
 
 LISTING = """\

@@ -17,6 +17,8 @@ from modelctl.process import Owner
 from modelctl.store import downloads, lock
 from modelctl.store.layout import RepoPaths
 from tests.command import NOBODY, Command
+from tests.hub.loopback import Hub
+from tests.stores import StoreBuilder
 
 _HOLD = """
 import sys
@@ -154,3 +156,28 @@ def test_a_lock_of_hf_that_is_held_keeps_its_file(paths: RepoPaths) -> None:
             downloads.discard_locks(paths)
             assert sorted(path.name for path in paths.locks.iterdir()) == [f"{'b' * 40}.lock", "modelctl.lock"]
     downloads.refuse(paths)
+
+
+WITHOUT_LOCKS = """
+import errno, fcntl, os, sys
+ERROR = getattr(errno, sys.argv.pop(1))
+def flock(*_):
+    raise OSError(ERROR, os.strerror(ERROR))
+fcntl.flock = flock
+from modelctl.cli.app import main
+main()
+"""
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("error", ["ENOLCK", "ENOTSUP"])
+def test_a_file_system_without_locks_has_the_record(run: Command, hub: Hub, store: StoreBuilder, error: str) -> None:
+    hub.add("acme/tiny")
+    lockless = [sys.executable, "-c", WITHOUT_LOCKS, error]
+    done = run.program([*lockless, "pull", "acme/tiny"], env=hub.environ)
+    assert done.code == 0, done.stderr
+    with held_by_another(store.paths("acme/tiny")) as other:
+        done = run.program([*lockless, "rm", "acme/tiny", "--yes"])
+        assert done.code == 8
+        assert f"`acme/tiny` is in use by `modelctl pull` (pid {other.pid})" in done.stderr
+    assert run.program([*lockless, "rm", "acme/tiny", "--yes"]).code == 0

@@ -1,14 +1,18 @@
 """A pull against every fault that a network or a Hub can have: nothing wrong is ever seen as whole."""
 
+import json
 import os
 import signal
+import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.command import Command
+from tests.command import NOBODY, Command
 from tests.hub import faults
 from tests.hub.loopback import Hub
+from tests.hub.wire import Call
 from tests.stores import StoreBuilder
 from tests.test_pull import MIB, NAME, big_model, blobs_are_true, content, leftovers, until, weights
 
@@ -30,6 +34,8 @@ AGAIN = 16 * MIB
         pytest.param(faults.short(by=3 * MIB), CDN, 1, id="short body", marks=SWEEP),
         pytest.param(faults.longer(by=MIB), CDN, 1, id="too long a body"),
         pytest.param(faults.wrong_length(by=-MIB), CDN, 1, id="a length too small", marks=SWEEP),
+        pytest.param(faults.wrong_length(by=MIB), CDN, 1, id="a length too large", marks=SWEEP),
+        pytest.param(faults.wrong_length(by=1), "*/config.json", 1, id="of a small file", marks=SWEEP),
         pytest.param(faults.whole_for_range(), CDN, 3, id="the whole for a part"),
         pytest.param(faults.stall(seconds=20, after=MIB), CDN, 1, id="stall"),
         pytest.param(faults.too_many(retry_after=1), CDN, 1, id="429 for a file"),
@@ -95,15 +101,6 @@ def test_a_lasting_fault_ends_it_and_leaves_nothing_that_looks_whole(
     assert leftovers(store) == []
 
 
-def test_an_api_that_never_answers_is_given_up(run: Command, hub: Hub) -> None:
-    hub.add(NAME)
-    hub.fault(faults.silence(seconds=3), path="/api/models/*", times=None)
-    # The limit is half a minute; the server hangs up before, which must end it as well.
-    done = run("pull", NAME, env=hub.environ)
-    assert done.code == 7
-    assert "cannot be reached" in done.stderr
-
-
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -141,24 +138,6 @@ def test_a_spoilt_partial_is_found_out(
     assert leftovers(store) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_after_any_signal_the_same_command_goes_on(
-    run: Command, hub: Hub, store: StoreBuilder, number: signal.Signals
-) -> None:
-    hub.add(NAME, files=big_model(SIZE))
-    slow = hub.fault(faults.slow(rate=40 * MIB), path=CDN, times=None)
-    pull = run.start("pull", NAME, env=hub.environ)
-    until(lambda: bool(list(store.paths(NAME).partials.glob("*.json"))))
-    os.kill(pull.pid, number)
-    pull.communicate(timeout=5)
-    assert pull.returncode != 0
-    slow.times = 0
-    assert run("pull", NAME, env=hub.environ).code == 0
-    assert hub.bodies() <= SIZE + AGAIN
-    assert blobs_are_true(store)
-    assert leftovers(store) == []
-
-
 def test_many_small_files_and_equal_ones(run: Command, hub: Hub, store: StoreBuilder) -> None:
     files = {f"extra/{at:03}.json": f'{{"at": {at % 40}}}' for at in range(200)}
     hub.add(NAME, files={**big_model(64), **files, "model.safetensors": weights(100)})
@@ -186,3 +165,182 @@ def test_wrong_bytes_from_a_server_without_ranges_are_fetched_once_more(
     done = run("pull", NAME, env=hub.environ)
     assert done.code == 0, done.stderr
     assert blobs_are_true(store)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(CDN, id="file", marks=SWEEP),
+        pytest.param(f"/api/models/{NAME}", id="model", marks=SWEEP),
+        pytest.param("*/tree/*", id="listing", marks=SWEEP),
+        pytest.param("*/config.json", id="small file", marks=SWEEP),
+    ],
+)
+def test_a_burst_of_failures_is_outlasted(run: Command, hub: Hub, store: StoreBuilder, path: str) -> None:
+    hub.add(NAME, files=big_model(5 * MIB))
+    burst = hub.fault(faults.unavailable(500), path=path, times=3)
+    done = run("pull", NAME, env=hub.environ)
+    assert (done.code, burst.count) == (0, 3), done.stderr
+    assert done.stderr.count("answers with status 500; trying again in ") == 3
+    assert content(store) == big_model(5 * MIB)
+    assert leftovers(store) == []
+
+
+def after(change: Callable[[], object]) -> faults.Act:
+    """The Hub's own answer, once something has changed there."""
+
+    async def act(call: Call) -> None:
+        change()
+        await call.app(call.scope, call.receive, call.send)
+
+    return act
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param("*/tree/*", id="listing"),
+        pytest.param("*/config.json", id="small file", marks=SWEEP),
+        pytest.param(CDN, id="large file", marks=SWEEP),
+    ],
+)
+def test_a_branch_that_moves_between_two_requests_gives_one_commit(
+    run: Command, hub: Hub, store: StoreBuilder, path: str
+) -> None:
+    commit = hub.add(NAME, files=big_model(5 * MIB))
+    moved: list[str] = []
+    new = {**big_model(5 * MIB), "config.json": b'{"new": 1}'}
+    hub.fault(after(lambda: moved.append(hub.add(NAME, files=new))), path=path)
+    assert run("pull", NAME, env=hub.environ).code == 0
+    assert store.paths(NAME).ref("main").read_text() == commit
+    assert content(store) == big_model(5 * MIB)
+    assert run("pull", NAME, env=hub.environ).code == 0
+    assert store.paths(NAME).ref("main").read_text() == moved[0]
+    assert content(store) == new
+
+
+@pytest.mark.sweep
+def test_bytes_that_change_at_the_hub_between_two_requests(run: Command, hub: Hub, store: StoreBuilder) -> None:
+    commit = hub.add(NAME, files=big_model(SIZE))
+    offered = hub.store.paths(NAME).entry(commit, "model.safetensors").resolve()
+    before = offered.read_bytes()
+    # The first part is what was listed, those that come later are of something else with the same length.
+    hub.fault(after(lambda: offered.write_bytes(weights(SIZE, seed=2))), path=CDN, method="GET", nth=2)
+    done = run("pull", NAME, "--max-workers", "1", env=hub.environ)
+    assert done.code == 6
+    assert "arrived twice with bytes that do not match its hash" in done.stderr
+    assert not store.paths(NAME).ref("main").exists()
+    assert [model["state"] for model in run("list", "--json").json["models"]] == ["partial"]
+    offered.write_bytes(before)
+    assert run("pull", NAME, env=hub.environ).code == 0
+    assert blobs_are_true(store)
+    assert leftovers(store) == []
+
+
+@pytest.mark.sweep
+def test_addresses_that_are_good_for_a_second(run: Command, make_hub: Callable[..., Hub], store: StoreBuilder) -> None:
+    hub = make_hub(lifetime=1)
+    hub.add(NAME, files=big_model(SIZE))
+    # Each part outlives the address that it was asked for at; the next one is asked for at a new one.
+    hub.fault(faults.slow(rate=16 * MIB), path=CDN, times=None)
+    hub.fault(faults.drop(after=MIB), path=CDN, nth=2, times=3)
+    done = run("pull", NAME, "--max-workers", "1", env=hub.environ)
+    assert done.code == 0, done.stderr
+    assert any(asked.status == 403 for asked in hub.asked if asked.is_cdn)
+    assert hub.bodies() <= SIZE + AGAIN
+    assert content(store) == big_model(SIZE)
+
+
+@pytest.mark.sweep
+def test_a_target_that_becomes_read_only(run: Command, hub: Hub, store: StoreBuilder) -> None:
+    hub.add(NAME, files=big_model(SIZE))
+    slow = hub.fault(faults.slow(rate=20 * MIB), path=CDN, times=None)
+    run.let_pass(NOBODY)
+    for path in (run.project, *run.project.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    # A file system cannot be made read-only under an open file, but folders can.
+    pull = run.start("pull", NAME, "--no-use", env=hub.environ, user=NOBODY, group=NOBODY, extra_groups=[])
+    until(lambda: bool(list(store.paths(NAME).partials.glob("*.json"))))
+    folders = [path for path in store.hub.rglob("*") if path.is_dir()]
+    for folder in folders:
+        folder.chmod(0o555)
+    _, stderr = pull.communicate(timeout=20)
+    assert pull.returncode == 4
+    assert stderr.splitlines()[-2].endswith("Permission denied")
+    for folder in folders:
+        folder.chmod(0o755)
+    assert [model["state"] for model in run("list", "--json").json["models"]] == ["partial"]
+    slow.times = 0
+    done = run("pull", NAME, "--no-use", env=hub.environ, user=NOBODY)
+    assert done.code == 0, done.stderr
+    assert hub.bodies() <= SIZE + AGAIN
+    assert blobs_are_true(store)
+    assert leftovers(store) == []
+
+
+@pytest.mark.sweep
+def test_a_limit_on_the_size_of_files_is_no_room(run: Command, hub: Hub, store: StoreBuilder) -> None:
+    hub.add(NAME, files=big_model(SIZE))
+    limited = ["/bin/sh", "-c", 'ulimit -f 20480; exec "$@"', "sh", sys.executable, "-m", "modelctl"]
+    done = run.program([*limited, "pull", NAME], env=hub.environ)
+    assert done.code == 5
+    (partial,) = (path for path in store.paths(NAME).partials.iterdir() if len(path.name) == 64)
+    assert done.stderr.splitlines()[-2:] == [
+        f"error: cannot write `{partial}`: File too large",
+        "hint: its file system, or `ulimit -f`, allows no file so large: name another folder with `--models-dir`",
+    ]
+    assert [asked for asked in hub.asked if asked.is_cdn and asked.method == "GET"] == []
+    assert run("pull", NAME, env=hub.environ).code == 0
+    assert leftovers(store) == []
+
+
+# A wall clock that is set back by a day whenever anybody looks at it, and one that is a year ahead.
+CLOCKS = {
+    "back": "time.time = lambda now=time.time, past=itertools.count(): now() - 86400 * next(past)",
+    "ahead": "time.time = lambda now=time.time: now() + 86400 * 365",
+}
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("clock", CLOCKS.values(), ids=CLOCKS.keys())
+def test_a_clock_that_is_set_changes_nothing(run: Command, hub: Hub, store: StoreBuilder, clock: str) -> None:
+    hub.add(NAME, files=big_model(SIZE))
+    hub.fault(faults.drop(after=5 * MIB), path=CDN, method="GET")
+    hub.fault(faults.too_many(retry_after=1), path=f"/api/models/{NAME}")
+    code = f"import itertools, time\n{clock}\nfrom modelctl.cli.app import main\nmain()"
+    done = run.program([sys.executable, "-c", code, "pull", NAME], env=hub.environ)
+    assert done.code == 0, done.stderr
+    assert blobs_are_true(store)
+    assert leftovers(store) == []
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [
+        pytest.param(timedelta(days=-400), id="in the past", marks=SWEEP),
+        pytest.param(timedelta(days=400), id="in the future", marks=SWEEP),
+    ],
+)
+def test_a_pull_that_began_at_a_time_that_cannot_be_is_shown(
+    run: Command, hub: Hub, store: StoreBuilder, moved: timedelta
+) -> None:
+    hub.add(NAME, files=big_model(SIZE))
+    hub.fault(faults.slow(rate=4 * MIB), path=CDN, times=None)
+    pull = run.start("pull", NAME, env=hub.environ)
+    until(lambda: hub.bodies() > MIB)
+    record = store.paths(NAME).pull_record
+    told = json.loads(record.read_text())
+    told["owner"]["since"] = (datetime.now(UTC) + moved).isoformat()
+    record.write_text(json.dumps(told))
+    try:
+        (download,) = run("status", "--json").json["downloads"]
+        assert (download["active"], download["total"]) == (True, SIZE + 2)
+        assert download["rate"] is None or 0 <= download["rate"] < 1
+        assert NAME in run("status").stdout
+        assert run("prune", "--dry-run").stdout == "nothing to prune\n"
+        busy = run("rm", NAME, "--yes")
+        assert (busy.code, f"(pid {pull.pid})" in busy.stderr) == (8, True)
+    finally:
+        pull.kill()
+        pull.communicate(timeout=10)
+    assert run("pull", NAME, "--dry-run", env=hub.environ).code == 0

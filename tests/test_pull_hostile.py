@@ -263,6 +263,46 @@ def test_what_stands_where_a_file_of_ours_should_be_is_replaced(
 
 
 @pytest.mark.matrix(2)
+@pytest.mark.parametrize("what", ["blobs/DIGEST", "snapshots/COMMIT/config.json", "refs/main"])
+def test_a_folder_in_the_place_of_a_file_is_named_before_anything_is_fetched(
+    run: Command, hub: Hub, store: StoreBuilder, what: str
+) -> None:
+    commit = hub.add(NAME, files=LARGE)
+    digest = hashlib.sha256(LARGE["model.safetensors"]).hexdigest()
+    place = store.paths(NAME).folder / what.replace("COMMIT", commit).replace("DIGEST", digest)
+    (place / "mine").mkdir(parents=True)
+    done = run("pull", NAME, env=hub.environ)
+    assert done.code == 1
+    assert done.stderr.splitlines()[-2:] == [
+        f"error: `{place}` is a folder where a file should be",
+        "hint: move it away, then run the same command again",
+    ]
+    assert [asked for asked in hub.asked if asked.is_cdn] == []
+    (place / "mine").rmdir()
+    place.rmdir()
+    assert run("pull", NAME, env=hub.environ).code == 0
+    assert content(store) == LARGE
+
+
+@pytest.mark.parametrize("argv", [[], pytest.param(["--json"], marks=pytest.mark.sweep)], ids=["text", "json"])
+def test_a_default_that_cannot_be_written_is_a_warning(
+    run: Command, hub: Hub, store: StoreBuilder, argv: list[str]
+) -> None:
+    hub.add(NAME, files=FILES)
+    env_file = run.project / ".env"
+    env_file.mkdir()
+    done = run("pull", NAME, *argv, env=hub.environ)
+    warning = f"`{NAME}` is not made the default model: cannot read `{env_file}`: Is a directory"
+    assert done.code == 0
+    assert content(store) == FILES
+    if argv:
+        assert [event["message"] for event in done.events if event["event"] == "note"] == [warning]
+        assert done.events[-1]["default_model"] is None
+    else:
+        assert done.stderr.endswith(f"warning: {warning}\n")
+
+
+@pytest.mark.matrix(2)
 @pytest.mark.parametrize("received", [[[0.5, 10.5]], [[0, 10**15]], [["a", "b"]], [[5]], [[0, 9], [0, 9]], {}])
 def test_a_journal_is_believed_no_more_than_its_file_can_hold(
     run: Command, hub: Hub, store: StoreBuilder, received: object

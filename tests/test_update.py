@@ -5,12 +5,10 @@ import json
 import re
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import pytest
-from huggingface_hub import set_client_factory
-from huggingface_hub.utils._http import default_client_factory
 
 from modelctl.cli import output as show
 from modelctl.hub import client, following, updates
@@ -29,13 +27,6 @@ OLD = generator()
 NEW = {**OLD, "README.md": "# anew\n", "generation_config.json": '{"a": 1}'}
 KEPT = sum(len(content) for name, content in OLD.items() if name != "README.md")
 ADDED = len("# anew\n") + len('{"a": 1}')
-
-
-@pytest.fixture(autouse=True)
-def _client_of_others() -> Iterator[None]:
-    """Give huggingface_hub its own client back: ours keeps tokens from every Hub but one, for the whole process."""
-    yield
-    set_client_factory(default_client_factory)
 
 
 def put(store: StoreBuilder, hub: Hub, name: str = NAME, *, moved: bool = True) -> tuple[str, str]:

@@ -4,12 +4,13 @@ import sys
 
 
 def main() -> None:
-    """Load the command line and run it; a Ctrl-C while it is still loading ends it as one later would."""
+    """Load the command line and run it; a Ctrl-C before or after that ends it as one meanwhile would."""
     try:
         from modelctl.cli import app
+
+        app.main()
     except KeyboardInterrupt:
         sys.exit(130)
-    app.main()
 
 
 if __name__ == "__main__":

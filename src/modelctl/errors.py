@@ -28,7 +28,7 @@ class DeclinedError(ModelctlError):
 
 
 class InterruptedByUserError(ModelctlError):
-    """Ctrl-C: stopped where it was, with what had arrived kept."""
+    """Ctrl-C, SIGTERM or SIGHUP: stopped where it was, with what had arrived kept. The signal decides the exit code."""
 
     exit_code = 130
     kind = "interrupted"

@@ -161,6 +161,17 @@ def child_environment(project: Project, *, offline: bool) -> dict[str, str]:
     return environ
 
 
+def keep_xet_apart() -> None:
+    """Have hf_xet in this process keep its logs where those of our children do, and not beside the models.
+
+    Called before it is loaded, since it looks once: where `HF_HOME` is the models directory it would write there.
+    """
+    import platformdirs
+
+    own = Path(platformdirs.user_cache_dir("modelctl"))
+    os.environ.setdefault("HF_XET_CACHE", str(own / "xet"))  # noqa: TID251 - no other way leads to it
+
+
 def secluded_environment(environ: Mapping[str, str], *, endpoint: str, cache: Path) -> dict[str, str]:
     """The environment of commands that meet nothing of the user's own: no models directory, default, cache or token.
 

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from modelctl.share import app
 from modelctl.share.policy import Policy
 from modelctl.share.server import Server, address, listen, running
+from tests.hub.cas import Cas
 from tests.hub.faults import Act, Fault
 from tests.hub.wire import Call, HungUp, decoded
 from tests.stores import Files, StoreBuilder
@@ -58,6 +59,8 @@ class Hub:
     url: str = ""
     reader: str = READER
     stranger: str = STRANGER
+    xet_backed: set[str] = field(default_factory=set)
+    xet_versions: set[str] = field(default_factory=lambda: {"1", "2"})
     _private: dict[str, set[str]] = field(default_factory=dict)
     _gated: dict[str, set[str]] = field(default_factory=dict)
     _servers: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
@@ -72,11 +75,15 @@ class Hub:
         revision: str | None = "main",
         private: bool = False,
         gated: bool = False,
+        xet: bool = False,
     ) -> str:
         """Offer a commit and return its id; see `StoreBuilder.add`.
 
         `private` and `gated` models are for `hub.reader` alone; `hub.stranger` is a token without a right to them.
+        With `xet` its LFS files lie in Xet storage too.
         """
+        if xet:
+            self.xet_backed.add(model_id)
         if private:
             self._private[model_id] = {"reader"}
         if gated:
@@ -107,7 +114,8 @@ class Hub:
         served = app.build([self.store.hub], rules=rules, cdn_host="localhost", lifetime=self.lifetime)
         listener = self._servers.enter_context(listen(port=port))
         self.url = address(listener)
-        self._server = Server(_Gate(self, served))
+        storage = Cas(served, self.store, self.xet_backed, self.xet_versions)
+        self._server = Server(_Gate(self, storage))
         self._servers.enter_context(running(self._server, listener))
 
     def stop(self) -> None:

@@ -12,6 +12,8 @@ from typer.core import TyperGroup
 
 from modelctl import __version__
 from modelctl.cli import output as show
+from modelctl.cli import streams
+from modelctl.cli.interruption import CTRL_C, Interruption
 from modelctl.errors import InterruptedByUserError, ModelctlError
 
 # A usage error of the command line parser; Typer exports one of its subclasses, not the class itself.
@@ -19,7 +21,6 @@ _ParserError: type[Exception] = typer.BadParameter.__mro__[2]
 
 # Commands whose `--json` is one object a line, ended by `done` or `error`.
 LINE_COMMANDS = {"pull", "rm", "migrate", "prune", "serve", "demo", "engine install", "engine remove"}
-INTERRUPTED = 130
 EPILOG = """\b
 Examples:
   modelctl pull Qwen/Qwen3-0.6B
@@ -49,12 +50,24 @@ class _CtrlCError(BaseException):
     """Ctrl-C, past the parser: that would make an exit code of it which a command may also have chosen itself."""
 
 
+class _ReaderGoneError(BaseException):
+    """Nobody reads stdout any more, past the parser too: that would end with 1 and without a word."""
+
+
 class _Commands(TyperGroup):
-    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - the parser's own types are private
+    def make_context(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - the parser's own types are private
+        try:
+            return super().make_context(*args, **options)
+        except BrokenPipeError as exc:
+            raise _ReaderGoneError from exc
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - as above
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise _CtrlCError from None
+        except BrokenPipeError as exc:
+            raise _ReaderGoneError from exc
 
 
 def _version(value: bool) -> None:
@@ -100,30 +113,49 @@ def build(words: Sequence[str] = ()) -> typer.Typer:
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit code."""
-    argv = sys.argv[1:]
-    # What follows `--` in `serve` is vLLM's; the parser would take its first word for a model where none is named.
-    at = argv.index("--") if argv[:1] == ["serve"] and "--" in argv else len(argv)
+    streams.open_missing()
+    interruption = Interruption()
     try:
-        code = build(argv)(args=argv[:at], obj=argv[at + 1 :], prog_name="modelctl", standalone_mode=False) or 0
-    except ModelctlError as error:
-        code = _tell(error, argv)
-    except _ParserError as exc:
-        code = _help_instead(exc) or _tell(_usage_error(exc), argv)
-    except (_CtrlCError, KeyboardInterrupt, typer.Abort):
-        code = _end_quietly(argv)
-    except BrokenPipeError:
-        # `modelctl list | head -1`: the reader has what it wanted. The signal itself stays ignored, since a closed
-        # network connection raises it too.
-        os._exit(0)
+        code = _run(sys.argv[1:])
+    except KeyboardInterrupt:
+        # Asked again while the first time was told.
+        code = CTRL_C
+    interruption.give_up()
     sys.stdout.flush()
     sys.stderr.flush()
-    if code == INTERRUPTED:
+    if code == CTRL_C:
         # Threads may hang in a system call; what they hold on disk is understood by the next command.
-        os._exit(code)
+        os._exit(interruption.exit_code(code))
     # All that is left goes with the process: without this, the interpreter looks through every object before it ends,
     # which takes 8 ms.
     gc.freeze()
     sys.exit(code)
+
+
+def _run(argv: list[str]) -> int:
+    """Run the command line, show what it fails with, and return its exit code."""
+    # What follows `--` in `serve` is vLLM's; the parser would take its first word for a model where none is named.
+    at = argv.index("--") if argv[:1] == ["serve"] and "--" in argv else len(argv)
+    try:
+        code = build(argv)(args=argv[:at], obj=argv[at + 1 :], prog_name="modelctl", standalone_mode=False)
+        return int(code or 0)
+    except ModelctlError as error:
+        return _tell(error, argv)
+    except _ParserError as exc:
+        return _help_instead(exc) or _tell(_usage_error(exc), argv)
+    except (_CtrlCError, KeyboardInterrupt, typer.Abort):
+        return _end_quietly(argv)
+    except _ReaderGoneError as gone:
+        if _prints_lines(_before_dashes(argv)) and isinstance(gone.__cause__, OSError):
+            # Of work that was under way nobody knows how it ended.
+            return _tell(streams.unwritable(gone.__cause__), argv)
+        # `modelctl list | head -1`: the reader has what it wanted. The signal itself stays ignored, since a closed
+        # network connection raises it too.
+        os._exit(0)
+    except OSError as exc:
+        if not _is_of_help(exc):
+            raise
+        return _tell(streams.unwritable(exc), argv)
 
 
 def _help_instead(exc: Exception) -> int:
@@ -132,6 +164,14 @@ def _help_instead(exc: Exception) -> int:
         return 0
     show.Output().say(str(exc).rstrip())
     return 2
+
+
+def _is_of_help(exc: OSError) -> bool:
+    """Whether it is the parser that could not write: it prints help by itself, and says so nowhere else."""
+    at = exc.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return at is not None and at.tb_frame.f_code.co_name == "echo"
 
 
 def _usage_error(exc: Exception) -> ModelctlError:
@@ -151,7 +191,7 @@ def _end_quietly(argv: list[str]) -> int:
     """Ctrl-C where a command has nothing to say of it: a person knows, a program waits for its last line."""
     if "--json" in _before_dashes(argv):
         return _tell(InterruptedByUserError("interrupted", hint="run the same command again"), argv)
-    return INTERRUPTED
+    return CTRL_C
 
 
 def _before_dashes(argv: list[str]) -> list[str]:
@@ -167,14 +207,18 @@ def _tell(error: ModelctlError, argv: list[str]) -> int:
     """Show an error where its reader looks: on stderr, and as JSON on stdout where that was asked for."""
     words = _before_dashes(argv)
     out = show.Output()
-    if "--json" in words:
+    if "--json" in words and not isinstance(error, streams.UnwritableError):
         value = show.error_object(error)
-        if _prints_lines(words):
-            out.event("error", error=value)
+        try:
+            if _prints_lines(words):
+                out.event("error", error=value)
+            else:
+                out.object({"error": value})
+        except (streams.UnwritableError, BrokenPipeError):
+            streams.throw_away()
         else:
-            out.object({"error": value})
-    else:
-        out.say(f"error: {error.message}")
-        if error.hint:
-            out.say(f"hint: {error.hint}")
+            return error.exit_code
+    out.say(f"error: {error.message}")
+    if error.hint:
+        out.say(f"hint: {error.hint}")
     return error.exit_code

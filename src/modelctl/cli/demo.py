@@ -85,15 +85,12 @@ def demo(
     A small Hub on this machine offers the model, so that no other is needed. Every command is shown as you would type
     it, and really run, in a project of its own: yours, and your own cache, are left alone.
     """
-    from modelctl.engine import child
-
     _check_extras()
     out, project, began = show.Output(json=json), projects.locate(), time.monotonic()
     _check_sample(require_real=require_real)
     serving = _serving(project, install=serve)
     try:
-        # SIGTERM and a closed terminal too end what runs and remove what is temporary.
-        with child.ended_with_us(), _workplace(folder, keep=keep) as place:
+        with _workplace(folder, keep=keep) as place:
             sample = _perform(out, project, serving, place=place, keep=keep)
     except KeyboardInterrupt:
         raise InterruptedByUserError("the demo was interrupted", hint="`modelctl demo` starts over") from None

@@ -1,5 +1,6 @@
 """How a server's life is told: JSON lines for programs, a live line on a terminal, else one line a stage."""
 
+import contextlib
 import signal
 import sys
 from collections.abc import Callable
@@ -143,5 +144,7 @@ class Display(PlainLines):
 
     def _close(self) -> None:
         if self._rich is not None:
-            self._rich.stop()
+            # The terminal may have been closed.
+            with contextlib.suppress(OSError):
+                self._rich.stop()
             self._rich = self._task = None

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from modelctl.project import Project
 
 _SHORT = 12
+# For how many seconds the Hub is asked again.
+_PATIENCE = 30.0
 _COLUMNS = (
     show.Column("NAME"),
     show.Column("REF"),
@@ -30,12 +32,16 @@ def show_outdated(out: show.Output, project: "Project", names: Collection[str]) 
     What cannot be asked about is unknown and said so; `UnreachableError` where the Hub answers for none of them.
     """
     from modelctl.hub import following
+    from modelctl.hub.patience import Patience
     from modelctl.store import scan
 
     if projects.is_offline(project):
         raise update.offline()
     tracked = [following.track(model) for model in scan.scan_project(project, names)]
-    asked = following.ask(pulling.connect(project, None), [one for one in tracked if one.followed])
+    # A question that can wait for another day, so no long one for its answer.
+    patience = Patience(_PATIENCE, silence=_PATIENCE, say=out.say)
+    hub = pulling.connect(project, None, patience=patience)
+    asked = following.ask(hub, [one for one in tracked if one.followed])
     _check_reached(asked)
     moved = [one for one in asked if one.moved]
     if out.json:

@@ -5,17 +5,19 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal
 
+from modelctl.cli import streams
+from modelctl.cli.quantities import age, count, plural, size
+from modelctl.cli.streams import printable
 from modelctl.errors import DeclinedError, ModelctlError, UsageError
 
 if TYPE_CHECKING:
     from modelctl.cli.progress import Listener
 
+__all__ = ["Column", "Output", "age", "count", "error_object", "plural", "printable", "size", "table_lines"]
+
 SCHEMA = 1
-# Characters that move a terminal's cursor or worse, as they are escaped; a tab and a line's end are meant.
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
 Json = Mapping[str, Any]
 
 
@@ -39,17 +41,17 @@ class Output:
 
     def line(self, text: str = "") -> None:
         """Print one line of data."""
-        sys.stdout.write(f"{printable(text, sys.stdout)}\n")
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(f"{printable(text, sys.stdout)}\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as exc:
+            raise streams.unwritable(exc) from exc
 
     def say(self, text: str) -> None:
-        """Say one line to the person who watches, if there still is one: a terminal may have been closed."""
-        try:
-            sys.stderr.write(f"{printable(text, sys.stderr)}\n")
-            sys.stderr.flush()
-        except OSError:
-            # What is still in its buffer would fail again at the end, and spoil the exit code.
-            sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
+        """Say one line to the person who watches, if there still is one."""
+        streams.say(text)
 
     def table(self, columns: Sequence["Column"], rows: Iterable[Sequence[str]]) -> None:
         """Print a borderless table under uppercase headers."""
@@ -106,49 +108,6 @@ def table_lines(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> lis
     return [line(row) for row in cells]
 
 
-def size(count: int | None) -> str:
-    """Bytes in decimal units, as disks and the Hub count: `90.9 MB`."""
-    if count is None:
-        return "-"
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if value < 999.95 or unit == "TB":
-            return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    raise AssertionError
-
-
-def count(number: int | None) -> str:
-    """A number of parameters or tokens in short: `22.7M`."""
-    if number is None:
-        return "-"
-    value = float(number)
-    for unit in ("", "K", "M", "B", "T"):
-        if value < 999.95 or unit == "T":
-            return f"{number}" if unit == "" else f"{value:.1f}{unit}"
-        value /= 1000
-    raise AssertionError
-
-
-def age(moment: datetime | None, *, now: datetime | None = None) -> str:
-    """How long ago: `3 days ago`."""
-    if moment is None:
-        return "-"
-    seconds = int(((now or datetime.now(UTC)) - moment).total_seconds())
-    for unit, length in (("year", 31_536_000), ("month", 2_592_000), ("day", 86_400), ("hour", 3600), ("minute", 60)):
-        if seconds >= length:
-            number = seconds // length
-            return f"{number} {unit}{'s' if number > 1 else ''} ago"
-    return "just now"
-
-
-def plural(number: int, noun: str) -> str:
-    """`1 file`, `2 files`."""
-    if number == 1:
-        return f"1 {noun}"
-    return f"{number:,} {noun[:-1]}ies" if noun.endswith("y") else f"{number:,} {noun}s"
-
-
 def error_object(error: ModelctlError) -> dict[str, Any]:
     """The `error` object of `--json`."""
     return {"kind": error.kind, "message": error.message, "hint": error.hint, **error.details}
@@ -160,13 +119,3 @@ def _plain(value: object) -> str:
     if isinstance(value, os.PathLike):
         return str(os.fspath(value))
     raise TypeError(f"{type(value).__name__} has no JSON form")
-
-
-def printable(text: str, stream: TextIO) -> str:
-    """Text that any terminal can show, and none obeys.
-
-    File names may be no valid Unicode, and a terminal may know ASCII only; what a Hub says may hold control characters.
-    """
-    text = text.translate(_CONTROLS)
-    encoding = stream.encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)

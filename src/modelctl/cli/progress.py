@@ -1,14 +1,17 @@
 """The listeners of long work: JSON lines for programs, a live line on a terminal, plain lines in a log."""
 
+import contextlib
 import sys
 import time
 from typing import TYPE_CHECKING, Self
 
-from modelctl.cli import output as show
+from modelctl.cli import quantities, streams
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
+
+    from modelctl.cli.output import Output
 
 _JSON_INTERVAL = 0.1
 _PLAIN_INTERVAL = 10.0
@@ -48,7 +51,7 @@ class Listener:
 class JsonLines(Listener):
     """Events on stdout: `stage`, `progress` at most ten times a second, `file`, `note`."""
 
-    def __init__(self, output: "show.Output") -> None:
+    def __init__(self, output: "Output") -> None:
         self._output = output
         self._total: int | None = None
         self._next = 0.0
@@ -77,7 +80,7 @@ class JsonLines(Listener):
 class PlainLines(Listener):
     """Lines on stderr where it is no terminal: every phase, then one line in ten seconds."""
 
-    def __init__(self, output: "show.Output") -> None:
+    def __init__(self, output: "Output") -> None:
         self._output = output
         self._what = ""
         self._total: int | None = None
@@ -88,7 +91,7 @@ class PlainLines(Listener):
         self._what, self._total = what, total
         self._next = time.monotonic() + _PLAIN_INTERVAL
         if not self._output.quiet:
-            self._output.say(f"{what} {show.size(total)}" if total is not None else what)
+            self._output.say(f"{what} {quantities.size(total)}" if total is not None else what)
 
     def advance(self, done: int) -> None:
         """Tell how far the phase is, seldom."""
@@ -96,8 +99,8 @@ class PlainLines(Listener):
         if now < self._next or self._output.quiet:
             return
         self._next = now + _PLAIN_INTERVAL
-        of = f" of {show.size(self._total)} ({done * 100 // self._total} %)" if self._total else ""
-        self._output.say(f"{self._what}: {show.size(done)}{of}")
+        of = f" of {quantities.size(self._total)} ({done * 100 // self._total} %)" if self._total else ""
+        self._output.say(f"{self._what}: {quantities.size(done)}{of}")
 
     def file(self, name: str, *, size: int, source: str) -> None:
         """Say nothing: a log of two thousand files helps nobody."""
@@ -153,17 +156,19 @@ class Display(Listener):
         """Count a finished file."""
         self._files += 1
         if self._rich and self._task is not None:
-            self._rich.update(self._task, files=show.plural(self._files, "file"))
+            self._rich.update(self._task, files=quantities.plural(self._files, "file"))
 
     def say(self, message: str) -> None:
         """Print a sentence above the line."""
         if self._rich:
-            self._rich.console.print(show.printable(message, sys.stderr), markup=False, highlight=False)
+            with contextlib.suppress(OSError):
+                self._rich.console.print(streams.printable(message, sys.stderr), markup=False, highlight=False)
         else:
-            sys.stderr.write(f"{message}\n")
+            streams.say(message)
 
     def close(self) -> None:
-        """Leave the line as it is and give the terminal back."""
+        """Leave the line as it is and give the terminal back, if it still is there."""
         if self._rich:
-            self._rich.stop()
+            with contextlib.suppress(OSError):
+                self._rich.stop()
             self._rich = self._task = None

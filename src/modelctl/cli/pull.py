@@ -1,7 +1,8 @@
 """`modelctl pull`: models from the Hub into the project."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -9,7 +10,7 @@ from modelctl import project as projects
 from modelctl import ref as refs
 from modelctl.cli import options, pulling
 from modelctl.cli import output as show
-from modelctl.errors import UnreachableError, UsageError
+from modelctl.errors import ModelctlError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
     from modelctl.hub.plan import PullPlan
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from modelctl.hub.workers import Limits
     from modelctl.project import Project
 
+# How long a Hub may say nothing at all where the model is here already, in seconds.
+_SILENCE = 10.0
 _LONGEST_SECONDS = 24 * 60 * 60
 EPILOG = """\b
 Examples:
@@ -45,13 +48,19 @@ def pull(
     token: Annotated[
         str | None, typer.Option("--token", metavar="TOKEN", help="Sent to the Hub alone (default: your login).")
     ] = None,
-    max_workers: Annotated[int, typer.Option("--max-workers", min=1, max=64, help="Connections at most.")] = 8,
+    max_workers: Annotated[
+        int, typer.Option("--max-workers", min=1, max=64, help="Connections at most; as many work as bring more.")
+    ] = 16,
     retry_for: Annotated[
         float, typer.Option("--retry-for", metavar="SECONDS", help="How long to keep trying while nothing arrives.")
     ] = 120.0,
     stall_after: Annotated[
         float, typer.Option("--stall-after", metavar="SECONDS", help="When a silent connection is given up.")
     ] = 20.0,
+    transport: Annotated[
+        Literal["http", "xet"],
+        typer.Option("--transport", help="How the files that the Hub keeps in Xet storage come."),
+    ] = "http",
     force: Annotated[bool, typer.Option("--force", help="Fetch again what is already here.")] = False,
     no_reuse: Annotated[
         bool, typer.Option("--no-reuse", help="Fetch also what other models, or your cache, already have.")
@@ -86,13 +95,15 @@ def pull(
     wanted = [] if update else [refs.parse(name, revision=revision) for name in dict.fromkeys(names or [])]
     if all_files and include:
         raise UsageError("`--all-files` and `--include` contradict each other", hint="give one of them")
-    limits = _limits(max_workers, retry_for=retry_for, stall_after=stall_after)
+    limits = _limits(max_workers, retry_for=retry_for, stall_after=stall_after, transport=transport)
+    if transport == "xet":
+        projects.keep_xet_apart()
     project = projects.locate(models_dir)
     out = show.Output(json=json, quiet=quiet)
     if update:
         updating.run(out, project, names or [], token=token, limits=limits, reuse=reuse, dry_run=dry_run)
         return
-    hub = pulling.connect(project, token)
+    hub = pulling.connect(project, token, patience=pulling.patience(out, limits, dry_run=dry_run))
     choice = Choice(
         all_files=all_files,
         include=tuple(include or ()),
@@ -111,7 +122,7 @@ def pull(
         out.event("done", models=[pulling.result_object(result) for result in results], default_model=default)
 
 
-def _limits(max_workers: int, *, retry_for: float, stall_after: float) -> "Limits":
+def _limits(max_workers: int, *, retry_for: float, stall_after: float, transport: Literal["http", "xet"]) -> "Limits":
     from modelctl.hub.workers import Limits
 
     # Not by bounds of the options: what is no number passes those.
@@ -120,17 +131,21 @@ def _limits(max_workers: int, *, retry_for: float, stall_after: float) -> "Limit
             raise UsageError(
                 f"`{option} {seconds:g}` is no time to wait", hint=f"give {least:g} to {_LONGEST_SECONDS} seconds"
             )
-    return Limits(max_workers=max_workers, patience=retry_for, stall=stall_after)
+    return Limits(max_workers=max_workers, patience=retry_for, stall=stall_after, transport=transport)
 
 
 def _plan(project: "Project", hub: Any, ref: refs.ModelRef, choice: Any) -> "PullPlan":  # noqa: ANN401
     from modelctl.hub import plan as planning
 
+    is_ready = _has_ready_revision(project, ref)
+    if is_ready:
+        # Nobody wants to wait for a Hub that says nothing while there is a model to serve.
+        hub = replace(hub, patience=replace(hub.patience, silence=_SILENCE))
     try:
         caches = pulling.caches(project)
         return planning.plan(hub, project.hub, ref, choice=choice, caches=caches, offline=projects.is_offline(project))
     except UnreachableError as error:
-        if _has_ready_revision(project, ref):
+        if is_ready:
             error.hint = f"what is already here can be served: `modelctl serve {ref.id}`"
         raise
 
@@ -186,9 +201,18 @@ def _set_default(out: show.Output, project: "Project", plans: list["PullPlan"]) 
     from modelctl.cli import use
 
     chosen = next((planned.id for planned in plans if planned.kind == "model"), None)
-    if chosen is None or projects.default_model(project) is not None:
+    try:
+        if chosen is None or projects.default_model(project) is not None:
+            return None
+        use.set_default(project, refs.ModelRef(chosen))
+    except ModelctlError as error:
+        # The models are here, so the pull is no failure.
+        warning = f"`{chosen}` is not made the default model: {error.message}"
+        if out.json:
+            out.event("note", message=warning)
+        else:
+            out.say(f"warning: {warning}")
         return None
-    use.set_default(project, refs.ModelRef(chosen))
     if not out.json and not out.quiet:
         out.say(f"`{chosen}` is now the default model of this project (`{_shown(project.env_file)}`)")
     return chosen

@@ -9,6 +9,7 @@ from modelctl.errors import InterruptedByUserError
 
 if TYPE_CHECKING:
     from modelctl.hub.file import PlannedFile
+    from modelctl.hub.patience import Patience
     from modelctl.hub.plan import PullPlan
     from modelctl.hub.pull import PullResult
     from modelctl.hub.room import Room
@@ -18,12 +19,26 @@ if TYPE_CHECKING:
 KEPT = "what has arrived is kept: run the same command again and it goes on from there"
 
 
-def connect(project: "Project", token: str | None) -> Any:  # noqa: ANN401 - hub.client.Hub, loaded late
+def connect(project: "Project", token: str | None, *, patience: "Patience") -> Any:  # noqa: ANN401 - hub.client.Hub, loaded late
     """The Hub that the environment names, with the token it gets."""
     from modelctl.hub import client
 
-    offline = projects.is_offline(project)
-    return client.Hub(projects.endpoint(project), None if offline else client.find_token(token))
+    endpoint, offline = projects.endpoint(project), projects.is_offline(project)
+    return client.Hub(endpoint, None if offline else client.find_token(token), patience)
+
+
+def patience(out: show.Output, limits: "Limits", *, dry_run: bool = False) -> "Patience":
+    """How patiently the Hub is asked, and how each wait is told."""
+    from modelctl.hub.patience import Patience
+
+    def say(message: str) -> None:
+        # The plan of a dry run is one object, beside which no event has a place.
+        if out.json and not dry_run:
+            out.event("note", message=message)
+        else:
+            out.say(message)
+
+    return Patience(limits.patience, limits.stall, say=say)
 
 
 def caches(project: "Project") -> list[Path]:

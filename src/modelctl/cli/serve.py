@@ -117,15 +117,14 @@ def _chosen(
 def _pull(project: "Project", out: show.Output, ref: refs.ModelRef) -> None:
     from modelctl.cli import pulling
     from modelctl.hub import plan as planning
-    from modelctl.hub import pull as pulls
     from modelctl.hub.workers import Limits
 
-    hub = pulling.connect(project, None)
+    limits = Limits()
+    hub = pulling.connect(project, None, patience=pulling.patience(out, limits))
     planned = planning.plan(hub, project.hub, ref, choice=planning.Choice(), offline=projects.is_offline(project))
     if not out.json:
         pulling.say_plan(out, planned)
-    with out.progress() as progress:
-        pulls.execute(planned, hub, progress, limits=Limits())
+    pulling.execute(out, planned, hub, limits)
 
 
 def _plan(

@@ -52,7 +52,7 @@ def run(
     targets = naming.targets(project.hub, names, parts=True) if names else naming.all_targets(project.hub)
     if projects.is_offline(project):
         raise offline()
-    hub = pulling.connect(project, token)
+    hub = pulling.connect(project, token, patience=pulling.patience(out, limits, dry_run=dry_run))
     plan = updates.plan(hub, targets, caches=pulling.caches(project), reuse=reuse)
     if dry_run:
         _show_dry_run(out, project, plan)

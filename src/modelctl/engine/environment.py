@@ -54,7 +54,7 @@ def execute(plan: InstallPlan, progress: Progress, *, force: bool = False) -> En
     _check_libraries(plan.libraries)
     changes.make_folder(plan.log.parent)
     waiting = functools.partial(_say_wait, progress)
-    with child.ended_with_us(), lock.held(home.Home(plan.home), "engine install", wait=waiting) as descriptor:
+    with lock.held(home.Home(plan.home), "engine install", wait=waiting) as descriptor:
         present = installed(plan.home, environ=plan.environ)
         if present and not force and serves(present, plan.build, plan.version):
             return present

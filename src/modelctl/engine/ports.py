@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import socket
@@ -12,7 +11,7 @@ from pathlib import Path
 from modelctl import process
 from modelctl.engine import servers
 from modelctl.errors import BusyError, NotAllowedError, UsageError
-from modelctl.store import changes
+from modelctl.store import changes, lock
 
 _LISTENING = "0A"
 
@@ -40,7 +39,7 @@ def held(port: int, command: str, *, state_dir: Path | None = None) -> Iterator[
         raise changes.translated(exc, doing="lock") from exc
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock.take(descriptor)
         except OSError as exc:
             if exc.errno not in {errno.EAGAIN, errno.EACCES}:
                 raise changes.translated(exc, doing="lock") from exc

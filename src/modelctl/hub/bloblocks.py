@@ -1,9 +1,9 @@
 """The locks under which huggingface_hub fetches blobs: held by us too, so that nobody fetches one beside us."""
 
-import fcntl
+import errno
 import os
 
-from modelctl.store import changes
+from modelctl.store import changes, lock
 from modelctl.store.layout import RepoPaths
 
 
@@ -25,10 +25,12 @@ class BlobLocks:
         except OSError as exc:
             raise changes.translated(exc, doing="lock") from exc
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            lock.take(descriptor)
+        except OSError as exc:
             os.close(descriptor)
-            return False
+            if exc.errno in {errno.EAGAIN, errno.EACCES}:
+                return False
+            raise changes.translated(exc, doing="lock") from exc
         self._held[digest] = descriptor
         return True
 

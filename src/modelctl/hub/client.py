@@ -1,34 +1,28 @@
 """The Hub as huggingface_hub speaks with it; its errors become ours here and nowhere else."""
 
 import contextlib
-import time
+import http.client
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from modelctl.errors import ModelctlError, NotAllowedError, NotFoundError, NotWholeError, UnreachableError, UsageError
 from modelctl.hub import suggestions
+from modelctl.hub.patience import KEEP_GOING, Patience
 from modelctl.ref import ModelRef, is_commit
 from modelctl.store import tree
 from modelctl.store.layout import is_file_name
 from modelctl.store.tree import TreeFile
 
 if TYPE_CHECKING:
-    from httpx2 import URL
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
 
-CONNECT_SECONDS = 10.0
-ANSWER_SECONDS = 30.0
-_PASSING = {408, 429, 500, 502, 503, 504}
-_PAUSES = (0.5, 1.0, 2.0, 4.0)
-_LONGEST_PAUSE = 60.0
 # The Hub advises against a tenth of it.
 _MOST_ENTRIES = 1_000_000
-_Answer = TypeVar("_Answer")
-KEEP_GOING = "run the same command again: it goes on where it stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +36,17 @@ class Resolved:
 
 @dataclass(frozen=True)
 class Hub:
-    """A Hub and who asks it. `token` goes to `endpoint` alone and is never shown."""
+    """A Hub, who asks it, and how patiently. `token` goes to `endpoint` alone and is never shown."""
 
     endpoint: str
     token: str | None = field(default=None, repr=False)
+    patience: Patience = field(default_factory=Patience)
+    _thread: threading.local = field(default_factory=threading.local, init=False, repr=False, compare=False)
 
     def resolve(self, ref: ModelRef, *, known: Sequence[str] | None = None) -> Resolved:
         """Ask for the commit of a revision, in one request. With `known` names an error offers close ones."""
         with _translated(self, ref, known=known):
-            info = _patiently(lambda: self._api().model_info(ref.id, revision=ref.revision, timeout=ANSWER_SECONDS))
+            info = self._api().model_info(ref.id, revision=ref.revision)
         if not isinstance(info.sha, str) or not is_commit(info.sha):
             raise UnreachableError(
                 f"the Hub at `{self.endpoint}` names no commit for `{ref}`", hint="check `HF_ENDPOINT`"
@@ -63,7 +59,7 @@ class Hub:
         `pull_requests` adds `refs/pr/N`. What a tag is said to name may be the tag's own object and no commit.
         """
         with _translated(self, ModelRef(model_id)):
-            named = _patiently(lambda: self._api().list_repo_refs(model_id, include_pull_requests=pull_requests))
+            named = self._api().list_repo_refs(model_id, include_pull_requests=pull_requests)
             short = {ref.name: ref.target_commit for ref in (*named.tags, *named.branches)}
             full = {ref.ref: ref.target_commit for ref in (*named.converts, *(named.pull_requests or ()))}
         return {**short, **full}
@@ -95,22 +91,51 @@ class Hub:
     def check_access(self, ref: ModelRef) -> None:
         """Raise where the files of a gated model may not be had; what it is and lists, everybody may see."""
         with _translated(self, ref):
-            _patiently(lambda: self._api().auth_check(ref.id))
+            self._api().auth_check(ref.id)
+
+    def ask(self, ref: ModelRef, address: str) -> Any:  # noqa: ANN401 - whatever JSON holds
+        """What the Hub says at an address of its own, `None` where it knows no such address."""
+        from huggingface_hub import get_session, hf_raise_for_status
+
+        self.open()
+        with _translated(self, ref):
+            response = get_session().get(address, headers=self.headers)
+            if response.status_code == http.client.NOT_FOUND:
+                return None
+            hf_raise_for_status(response)
+            return response.json()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What tells the Hub who asks."""
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
     def account(self) -> str | None:
         """Whose the token is, `None` where nobody's or the Hub does not say."""
         if self.token is None:
             return None
-        try:
+        with contextlib.suppress(*_network_errors(), UnreachableError), self._hurried():
             return str(self._api().whoami(token=self.token).get("name"))
-        except _network_errors():
-            return None
+        return None
 
     def suggest(self, ask: "Callable[[HfApi], tuple[str, ...]]") -> tuple[str, ...]:
         """What the Hub offers in place of a wrong name; nothing where it does not answer as it should."""
-        with contextlib.suppress(*_network_errors(), ValueError, KeyError, TypeError, AttributeError):
+        wrong = (UnreachableError, ValueError, KeyError, TypeError, AttributeError)
+        with contextlib.suppress(*_network_errors(), *wrong), self._hurried():
             return ask(self._api())
         return ()
+
+    @contextmanager
+    def _hurried(self) -> Iterator[None]:
+        """Ask nothing twice: for a better message alone nobody waits."""
+        self._thread.is_hurried = True
+        try:
+            yield
+        finally:
+            self._thread.is_hurried = False
+
+    def _patience_now(self) -> Patience:
+        return replace(self.patience, seconds=0.0) if getattr(self._thread, "is_hurried", False) else self.patience
 
     def _api(self) -> "HfApi":
         return self._opened
@@ -118,9 +143,11 @@ class Hub:
     @cached_property
     def _opened(self) -> "HfApi":
         """Once: a new client closes the one before it, also in the middle of another thread's request."""
-        from huggingface_hub import HfApi
+        from huggingface_hub import HfApi, set_client_factory
 
-        _bound_all_requests(self.endpoint)
+        from modelctl.hub.asking import PatientClient
+
+        set_client_factory(lambda: PatientClient(self.endpoint, self.token, self._patience_now))
         return HfApi(endpoint=self.endpoint, token=self.token or False, library_name="modelctl")
 
 
@@ -229,21 +256,6 @@ def unreachable(hub: Hub, reason: str) -> UnreachableError:
     return UnreachableError(f"the Hub at `{hub.endpoint}` cannot be reached: {reason}", hint=KEEP_GOING)
 
 
-def _patiently(ask: Callable[[], _Answer]) -> _Answer:
-    """Ask again, a few times, where the Hub is overloaded or out of order for the moment."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    for pause in _PAUSES:
-        try:
-            return ask()
-        except HfHubHTTPError as exc:
-            if exc.response.status_code not in _PASSING:
-                raise
-            asked_for = exc.response.headers.get("Retry-After", "")
-            time.sleep(min(float(asked_for), _LONGEST_PAUSE) if asked_for.isdecimal() else pause)
-    return ask()
-
-
 @contextmanager
 def _translated(hub: Hub, ref: ModelRef, *, known: Sequence[str] | None = None) -> Iterator[None]:
     from huggingface_hub.errors import HfHubHTTPError
@@ -271,26 +283,3 @@ def _network_errors() -> tuple[type[Exception], ...]:
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     return (httpx2.HTTPError, OfflineModeIsEnabled, OSError)
-
-
-def _bound_all_requests(endpoint: str) -> None:
-    """Give huggingface_hub a client with time limits, and whose token never leaves the Hub.
-
-    Its own waits for ever, and follows the next page of a listing with the token to whatever address that names.
-    """
-    import httpx2
-    from huggingface_hub import set_client_factory
-
-    home = _origin(httpx2.URL(endpoint))
-
-    def keep_token_home(request: httpx2.Request) -> None:
-        if _origin(request.url) != home:
-            request.headers.pop("Authorization", None)
-
-    timeout = httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
-    hooks = {"request": [keep_token_home]}
-    set_client_factory(lambda: httpx2.Client(follow_redirects=True, timeout=timeout, event_hooks=hooks))
-
-
-def _origin(url: "URL") -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port

@@ -1,45 +1,52 @@
 """Kept HTTP connections for bodies, read straight into our own buffers.
 
-The standard library's client and `readinto` move a gigabyte in a third of the time that httpx needs, and leave the
-interpreter's lock free meanwhile. One instance serves one thread.
+That moves a gigabyte in a third of the time that httpx needs, and leaves the interpreter's lock free meanwhile. The
+standard library connects, through proxies and TLS. One instance serves one thread.
 """
 
 import base64
 import contextlib
 import http.client
+import re
 import ssl
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 from modelctl import __version__
+from modelctl.hub.answer import Answer, BrokenResponseError, Wire
 
 MAX_REDIRECTS = 10
 _REDIRECTS = {301, 302, 303, 307, 308}
 # All that has a meaning in an address, and what is escaped already.
 _IN_ADDRESSES = "%:/?#[]@!$&'()*+,;=~"
+_ADDRESS = re.compile(r"(https?://[^/?#]*)([^#]*)", re.IGNORECASE)
+_NOT_IN_A_LINE = re.compile(r"[^\x21-\x7e]")
 _DRAIN_LIMIT = 256 * 1024
 USER_AGENT = f"modelctl/{__version__}"
 
 
-class BrokenResponseError(OSError):
-    """The other side spoke no HTTP, or not all of it."""
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Target:
     """Where a body is, and the token that only this very origin gets."""
 
     url: str
     token: str | None
 
-    @property
+    @cached_property
     def origin(self) -> str:
         """Scheme, host and port."""
-        parts = urllib.parse.urlsplit(self.url)
-        return f"{parts.scheme}://{parts.netloc}"
+        match = _ADDRESS.match(self.url)
+        return match[1] if match else self.url
+
+    @cached_property
+    def path(self) -> str:
+        """What the server is asked for: path and query."""
+        match = _ADDRESS.match(self.url)
+        path = match[2] if match else ""
+        return path if path.startswith("/") else f"/{path}"
 
     def follow(self, location: str) -> "Target":
         """The target that a redirect names; a foreign origin gets no token."""
@@ -58,81 +65,99 @@ class Target:
         return there if there.origin == self.origin else Target(url, None)
 
 
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """An open connection, and what each request on it says alike."""
+
+    connection: http.client.HTTPConnection
+    wire: Wire
+    prefix: str
+    headers: str
+
+
 class Connections:
     """The open connections of one thread, one an origin."""
 
     def __init__(self, *, timeout: float) -> None:
         self._timeout = timeout
-        self._open: dict[str, http.client.HTTPConnection] = {}
-        self._proxies: dict[str, urllib.parse.SplitResult | None] = {}
+        self._open: dict[str, _Line] = {}
 
-    def request(
-        self, target: Target, *, method: str = "GET", headers: Mapping[str, str] | None = None
-    ) -> http.client.HTTPResponse:
+    def request(self, target: Target, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
         """Send one request and read the head of its answer. Redirects are the caller's to follow.
 
         A kept connection that the server has closed meanwhile is opened anew, once. Raises `OSError` otherwise.
         """
-        parts = urllib.parse.urlsplit(target.url)
-        path = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
-        sent = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **(headers or {})}
+        origin, path = target.origin, target.path
+        if _NOT_IN_A_LINE.search(path):
+            raise BrokenResponseError(f"`{path[:200]}` is no path of an HTTP address")
+        given = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         if target.token:
-            sent["Authorization"] = f"Bearer {target.token}"
-        was_kept = target.origin in self._open
+            given += f"Authorization: Bearer {target.token}\r\n"
+        if origin in self._open:
+            try:
+                return self._send(origin, method, path, given)
+            except (ConnectionError, BrokenResponseError):
+                self.drop(target)
+            except OSError:
+                self.drop(target)
+                raise
         try:
-            return self._send(target.origin, method, path, sent)
-        except (ConnectionError, http.client.HTTPException) as exc:
-            self.drop(target)
-            if not was_kept:
-                raise _as_os_error(exc) from exc
-        except OSError:
-            self.drop(target)
-            raise
-        try:
-            return self._send(target.origin, method, path, sent)
-        except http.client.HTTPException as exc:
-            self.drop(target)
-            raise _as_os_error(exc) from exc
+            return self._send(origin, method, path, given)
         except OSError:
             self.drop(target)
             raise
 
     def drop(self, target: Target) -> None:
         """Close the connection to an origin: the rest of its answer is not wanted."""
-        connection = self._open.pop(target.origin, None)
-        if connection is not None:
-            connection.close()
+        line = self._open.pop(target.origin, None)
+        if line is not None:
+            line.connection.close()
 
-    def finish(self, target: Target, response: http.client.HTTPResponse) -> None:
+    def finish(self, target: Target, answer: Answer) -> None:
         """Read what is left of a small answer, so that the connection can be used again."""
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            response.read(_DRAIN_LIMIT)
-        if not response.isclosed() or response.will_close:
+        with contextlib.suppress(OSError):
+            answer.read(_DRAIN_LIMIT)
+        self.release(target, answer)
+
+    def release(self, target: Target, answer: Answer) -> None:
+        """Keep the connection if another request can follow on it: not before a rest of this answer."""
+        if not answer.can_follow:
             self.drop(target)
 
     def close(self) -> None:
         """Close them all."""
-        for connection in self._open.values():
-            connection.close()
+        for line in self._open.values():
+            line.connection.close()
         self._open.clear()
 
-    def _send(self, origin: str, method: str, path: str, headers: dict[str, str]) -> http.client.HTTPResponse:
-        connection = self._open.get(origin)
-        if connection is None:
-            self._proxies[origin] = _proxy(origin)
-            connection = self._open[origin] = _connect(origin, self._proxies[origin], self._timeout)
-        proxy = self._proxies[origin]
-        if proxy is not None and origin.startswith("http://"):
-            # A plain proxy takes the whole address in the request line.
-            path = origin + path
-            headers = {**headers, **_proxy_authorisation(proxy)}
-        connection.request(method, path, headers=headers)
-        return connection.getresponse()
+    def _send(self, origin: str, method: str, path: str, given: str) -> Answer:
+        line = self._open.get(origin)
+        if line is None:
+            line = self._open[origin] = _open(origin, self._timeout)
+        request = f"{method} {line.prefix}{path} HTTP/1.1\r\n{line.headers}{given}\r\n"
+        return line.wire.ask(request.encode("latin-1"), method=method)
 
 
-def is_redirect(response: http.client.HTTPResponse) -> bool:
+def is_redirect(answer: Answer) -> bool:
     """Whether an answer sends the caller elsewhere."""
-    return response.status in _REDIRECTS and response.headers.get("Location") is not None
+    return answer.status in _REDIRECTS and "location" in answer.headers
+
+
+def _open(origin: str, timeout: float) -> _Line:
+    proxy = _proxy(origin)
+    try:
+        connection = _connect(origin, proxy, timeout)
+        connection.connect()
+    except http.client.HTTPException as exc:
+        raise BrokenResponseError(f"broken answer: {str(exc) or type(exc).__name__}") from exc
+    parts = urllib.parse.urlsplit(origin)
+    headers = {"Host": parts.netloc.rpartition("@")[2], "User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+    # A plain proxy takes the whole address in the request line.
+    is_plain = proxy is not None and parts.scheme == "http"
+    if proxy is not None and is_plain:
+        headers |= _proxy_authorisation(proxy)
+    text = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return _Line(connection, Wire(connection.sock), prefix=origin if is_plain else "", headers=text)
 
 
 def _connect(origin: str, proxy: urllib.parse.SplitResult | None, timeout: float) -> http.client.HTTPConnection:
@@ -174,7 +199,3 @@ def _tls() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     return context
-
-
-def _as_os_error(exc: Exception) -> OSError:
-    return exc if isinstance(exc, OSError) else BrokenResponseError(f"broken answer: {str(exc) or type(exc).__name__}")

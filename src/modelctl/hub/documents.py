@@ -7,11 +7,12 @@ from typing import Any
 
 from modelctl import selection
 from modelctl.errors import NotWholeError
-from modelctl.hub import client, transfer
+from modelctl.hub import client, small
 from modelctl.hub.client import Hub
-from modelctl.hub.transfer import Blob
+from modelctl.hub.patience import passing
+from modelctl.hub.source import Blob, WrongBytesError, blob_target, not_whole
 from modelctl.ref import ModelRef
-from modelctl.store import reading
+from modelctl.store import digest, reading
 from modelctl.store.layout import RepoPaths
 from modelctl.store.tree import TreeFile
 
@@ -48,7 +49,7 @@ def _read(places: Sequence[RepoPaths], commit: str, name: str, file: TreeFile) -
     for paths in places:
         for path in (paths.blob(file.digest), paths.entry(commit, name)):
             content = reading.head(path, file.size + 1)
-            if content is not None and transfer.is_proven(content, file.digest):
+            if content is not None and digest.is_proven(content, file.digest):
                 return content
     return None
 
@@ -56,11 +57,23 @@ def _read(places: Sequence[RepoPaths], commit: str, name: str, file: TreeFile) -
 def _ask_for(hub: Hub, ref: ModelRef, commit: str, name: str, file: TreeFile) -> bytes:
     from modelctl.hub.connection import Connections
 
-    blob = Blob(name, file.digest, file.size, transfer.blob_target(hub.endpoint, ref.id, commit, name, hub.token))
-    connections = Connections(timeout=client.ANSWER_SECONDS)
+    blob = Blob(name, file.digest, file.size, blob_target(hub.endpoint, ref.id, commit, name, hub.token))
+    connections = Connections(timeout=hub.patience.stall)
+
+    def attempt() -> bytes:
+        try:
+            return bytes(small.fetch(connections, blob, lambda status, code: client.failure(hub, ref, status, code)))
+        except OSError as exc:
+            raise passing(exc) from exc
+
+    def persist() -> bytes:
+        return hub.patience.persist(f"`{name}`: ", attempt)
+
     try:
-        return transfer.fetch_small(connections, blob, lambda status, code: client.failure(hub, ref, status, code))
-    except (transfer.TryAgainError, transfer.WrongBytesError, OSError) as exc:
-        raise client.unreachable(hub, f"`{name}`: {exc}") from exc
+        with contextlib.suppress(WrongBytesError):
+            return persist()
+        return persist()
+    except WrongBytesError as exc:
+        raise not_whole(blob) from exc
     finally:
         connections.close()

@@ -36,9 +36,9 @@ def has_blob(paths: RepoPaths, file: PlannedFile) -> bool:
 
 def is_plain_entry(paths: RepoPaths, commit: str, file: PlannedFile) -> bool:
     """Whether the snapshot entry is the file itself, with its size."""
-    entry = paths.entry(commit, file.name)
     with contextlib.suppress(OSError):
-        return not entry.is_symlink() and _is_file_of(entry, file.size)
+        status = paths.entry(commit, file.name).lstat()
+        return stat.S_ISREG(status.st_mode) and status.st_size == file.size
     return False
 
 

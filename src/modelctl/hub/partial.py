@@ -33,6 +33,7 @@ class Partial:
             self._received = journalled(paths, digest, size)
             os.ftruncate(self.descriptor, size)
         except OSError as exc:
+            exc.filename = exc.filename or self.path
             raise changes.translated(exc, doing="write") from exc
         self._lock = threading.Lock()
         self._saving = threading.Lock()
@@ -76,9 +77,21 @@ class Partial:
             self._received = _merged([*self._received, (start, offset)])
             self.unsaved += offset - start
 
-    def save(self) -> None:
-        """Make what has arrived durable and record it. One caller at a time; others go on without waiting."""
-        if not self._saving.acquire(blocking=False):
+    def adopt(self) -> None:
+        """Count as arrived what another program has written into the file in order, from its start on."""
+        with self._lock:
+            if self.descriptor < 0:
+                return
+            there = os.fstat(self.descriptor)
+            # A file with a hole is not, or not yet, written so.
+            end = there.st_size if there.st_size <= there.st_blocks * 512 else 0
+            before = sum(end - start for start, end in self._received)
+            self._received = [(0, end)] if end else []
+            self.unsaved = max(0, self.unsaved + end - before)
+
+    def save(self, *, wait: bool = False) -> None:
+        """Make what has arrived durable and record it. One caller at a time; others go on, or `wait`."""
+        if not self._saving.acquire(blocking=wait):
             return
         try:
             if self.descriptor < 0:
@@ -148,11 +161,12 @@ def journalled(paths: RepoPaths, digest: str, size: int) -> list[Range]:
         there = paths.partial(digest).lstat()
     except OSError:
         return []
-    if not stat.S_ISREG(there.st_mode) or there.st_size != size:
+    if not stat.S_ISREG(there.st_mode) or there.st_size > size:
         return []
     match reading.document(paths.journal(digest)):
         case {"size": int(of), "received": list(ranges)} if of == size:
-            return _merged([(span[0], span[1]) for span in ranges if _is_range(span, size)])
+            # A file that hf_xet was writing is as long as what it holds.
+            return _merged([(span[0], span[1]) for span in ranges if _is_range(span, there.st_size)])
         case _:
             return []
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from modelctl import process
 from modelctl.errors import ModelctlError
-from modelctl.hub import client, room, transfer
+from modelctl.hub import client, room, xet
 from modelctl.hub.client import Hub
 from modelctl.hub.file import PlannedFile, is_plain_entry, is_present, is_shown
 from modelctl.hub.plan import PullPlan
-from modelctl.hub.transfer import Blob
+from modelctl.hub.small import LARGEST
+from modelctl.hub.source import Blob, blob_target
 from modelctl.hub.workers import Limits, Workers
 from modelctl.progress import Progress
 from modelctl.ref import ModelRef
@@ -62,6 +63,7 @@ def execute(
     reused, fetched = 0, 0
     with lock.held(paths, "pull", wait=wait):
         changes.refuse_links(paths, _written(planned))
+        changes.refuse_folders(_named(planned))
         changes.free(twins.spares(paths))
         found, missing = _left(planned)
         if found or missing:
@@ -75,7 +77,10 @@ def execute(
             reused = sum(twin.size for twin in found if twin.digest in proven and twin.way != "prove")
             wrong = {twin.digest for twin in found} - proven
             wanted = [*missing, *(file for file in planned.files if file.digest in wrong)]
-            fetched = _fetch(planned, wanted, hub, progress, limits=limits, anew=planned.force or bool(wrong))
+            anew = planned.force or bool(wrong)
+            if limits.transport == "xet":
+                wanted, fetched = xet.fetch(planned, wanted, hub, progress, limits=limits, anew=anew)
+            fetched += _fetch(planned, wanted, hub, progress, limits=limits, anew=anew)
         _publish(planned)
         paths.pull_record.unlink(missing_ok=True)
         changes.tidy(paths)
@@ -113,6 +118,15 @@ def _written(planned: PullPlan) -> Iterator[Path]:
     paths, commit = planned.paths, planned.commit
     yield from (paths.blob("any"), paths.partial("any"), paths.pull_record, paths.tree(commit))
     yield from (paths.entry(commit, file.name) for file in planned.files)
+    if planned.ref is not None:
+        yield paths.ref(planned.ref)
+
+
+def _named(planned: PullPlan) -> Iterator[Path]:
+    """What a pull gives a name to, by a rename that would fail when all has been fetched."""
+    paths, commit = planned.paths, planned.commit
+    for file in planned.files:
+        yield from (paths.blob(file.digest), paths.entry(commit, file.name))
     if planned.ref is not None:
         yield paths.ref(planned.ref)
 
@@ -190,7 +204,7 @@ def _fetch(
             file.name,
             file.digest,
             file.size,
-            transfer.blob_target(hub.endpoint, planned.id, planned.commit, file.name, hub.token),
+            blob_target(hub.endpoint, planned.id, planned.commit, file.name, hub.token),
         )
         for file in wanted
     }
@@ -200,8 +214,7 @@ def _fetch(
 
     workers = Workers(planned.paths, refusal, limits=limits, force=anew)
     workers.run(list(blobs.values()), progress, resumed=planned.resumed, base=planned.size - _size(wanted))
-    small = [planned.paths.blob(blob.digest) for blob in blobs.values() if blob.size <= transfer.SMALL]
-    changes.make_durable(small)
+    changes.make_durable([planned.paths.blob(blob.digest) for blob in blobs.values() if blob.size <= LARGEST])
     return workers.fetched
 
 

@@ -1,28 +1,20 @@
-"""One blob: ranged, resumable, hashed beside the transfer."""
+"""One large blob: ranged, resumable, hashed beside the transfer."""
 
-import hashlib
-import http.client
 import os
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
-from modelctl.errors import ModelctlError
-from modelctl.hub.connection import (
-    MAX_REDIRECTS,
-    BrokenResponseError,
-    Connections,
-    Target,
-    is_redirect,
-)
+from modelctl.hub.answer import Answer
+from modelctl.hub.connection import Connections, Target, is_redirect
 from modelctl.hub.partial import Partial
-from modelctl.store import changes
-from modelctl.store.layout import RepoPaths, is_sha256
+from modelctl.hub.patience import TryAgainError
+from modelctl.hub.source import PARTIAL, Blob, Refusal, Source, check_or_finish
+from modelctl.store import digest
+from modelctl.store.layout import RepoPaths
 
 SEGMENT = 32 * 1024 * 1024
-SMALL = 4 * 1024 * 1024
 _BUFFER = 1024 * 1024
 _FIRST_READ = 64 * 1024
 _SAVE_BYTES = 8 * 1024 * 1024
@@ -32,78 +24,8 @@ _REFUSED = {401, 403, 404, 410}
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 
 
-class TryAgainError(Exception):
-    """A failure that may pass: the reason, and how long the server asks to wait."""
-
-    def __init__(self, reason: str, *, wait: float | None = None) -> None:
-        super().__init__(reason)
-        self.wait = wait
-
-
 class NoRangesError(Exception):
     """The server sent the whole file where a part was asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """What is to be fetched: the file's name for people, its size and hash, and where the Hub offers it."""
-
-    name: str
-    digest: str
-    size: int
-    target: Target
-
-
-Refusal = Callable[[int, str | None], ModelctlError]
-
-
-class Source:
-    """Where a blob's bytes really are: found out once, renewed when a signed address has expired."""
-
-    def __init__(self, blob: Blob, refusal: Refusal) -> None:
-        self._blob = blob
-        self._refusal = refusal
-        self._lock = threading.Lock()
-        self._target: Target | None = None
-
-    def target(self, connections: Connections) -> Target:
-        """The address to ask for ranges."""
-        with self._lock:
-            if self._target is None:
-                self._target = self._locate(connections)
-            return self._target
-
-    def move(self, target: Target, location: str) -> None:
-        """Go on to where storage sends, as a mirror does; back at the Hub's own address, ask the Hub."""
-        there = target.follow(location)
-        with self._lock:
-            if self._target == target:
-                self._target = None if self.is_hub(target) or self.is_hub(there) else there
-
-    def expire(self, target: Target) -> None:
-        """Ask the Hub again next time, unless somebody has already."""
-        with self._lock:
-            if self._target == target:
-                self._target = None
-
-    def is_hub(self, target: Target) -> bool:
-        """Whether the bytes come from the Hub's own address, so that its refusals are final."""
-        return target.origin == self._blob.target.origin
-
-    def _locate(self, connections: Connections) -> Target:
-        target = self._blob.target
-        for _ in range(MAX_REDIRECTS):
-            response = connections.request(target, method="HEAD")
-            connections.finish(target, response)
-            if is_redirect(response):
-                following = target.follow(response.headers["Location"])
-                if not self.is_hub(following):
-                    return following
-                target = following
-                continue
-            check(response, self._refusal)
-            return target
-        raise TryAgainError("it redirects in a circle")
 
 
 class Transfer:
@@ -114,7 +36,7 @@ class Transfer:
         self.partial = Partial(paths, blob.digest, blob.size)
         self.source = Source(blob, refusal)
         self._refusal = refusal
-        self._hash = new_hash(blob.digest, blob.size)
+        self._hash = digest.hasher(blob.digest, blob.size)
         self._saved_at = time.monotonic()
         self.hashed = 0
         self.hashing = threading.Lock()
@@ -132,44 +54,40 @@ class Transfer:
         Raises `TryAgainError` for what may pass, `NoRangesError` where only the whole can be had.
         """
         start, end = span
-        target, response = self._ask(connections, headers={"Range": f"bytes={start}-{end - 1}"})
+        target, answer = self._ask(connections, headers={"Range": f"bytes={start}-{end - 1}"})
         try:
-            if response.status == http.client.PARTIAL_CONTENT:
-                self._check_range(response, start)
+            if answer.status == PARTIAL:
+                self._check_range(answer, start)
             elif start > 0 or end < self.blob.size:
                 raise NoRangesError
-            return self._receive(response, span, stop)
+            return self._receive(answer, span, stop)
         finally:
-            if not response.isclosed():
-                # The rest of the answer, if there is one, is not wanted: what is asked next would come after it.
-                connections.drop(target)
+            connections.release(target, answer)
 
     def fetch_whole(self, connections: Connections, stop: threading.Event) -> None:
         """Fetch everything in one answer, from a server that knows no ranges."""
-        target, response = self._ask(connections)
+        target, answer = self._ask(connections)
         try:
-            at = self._receive(response, (0, self.blob.size), stop)
+            at = self._receive(answer, (0, self.blob.size), stop)
         finally:
             connections.drop(target)
         if at < self.blob.size and not stop.is_set():
             raise TryAgainError("the connection ended early")
 
-    def _ask(
-        self, connections: Connections, *, headers: Mapping[str, str] | None = None
-    ) -> tuple[Target, http.client.HTTPResponse]:
+    def _ask(self, connections: Connections, *, headers: Mapping[str, str] | None = None) -> tuple[Target, Answer]:
         """Ask for content where it is; an address that moved or expired is renewed by the next try."""
         target = self.source.target(connections)
-        response = connections.request(target, headers=headers)
-        if is_redirect(response):
-            connections.finish(target, response)
-            self.source.move(target, response.headers["Location"])
+        answer = connections.request(target, headers=headers)
+        if is_redirect(answer):
+            connections.finish(target, answer)
+            self.source.move(target, answer.headers["location"])
             raise TryAgainError("its address has moved", wait=0)
-        if response.status in _REFUSED and not self.source.is_hub(target):
-            connections.finish(target, response)
+        if answer.status in _REFUSED and not self.source.is_hub(target):
+            connections.finish(target, answer)
             self.source.expire(target)
             raise TryAgainError("its signed address has expired", wait=0)
-        _check_or_finish(connections, target, response, self._refusal)
-        return target, response
+        check_or_finish(connections, target, answer, self._refusal)
+        return target, answer
 
     def hash_more(self) -> bool:
         """Hash what has arrived without a gap; whether there was anything. Called under `hashing`."""
@@ -192,23 +110,23 @@ class Transfer:
     def restart(self) -> None:
         """Forget everything, after the whole turned out to be wrong."""
         self.partial.discard()
-        self._hash = new_hash(self.blob.digest, self.blob.size)
+        self._hash = digest.hasher(self.blob.digest, self.blob.size)
         self.hashed = 0
 
-    def save(self) -> None:
-        """Record what has arrived."""
+    def save(self, *, wait: bool = False) -> None:
+        """Record what has arrived; with `wait` also what came while another thread recorded."""
         if self.partial.unsaved:
             self._saved_at = time.monotonic()
-            self.partial.save()
+            self.partial.save(wait=wait)
 
-    def _receive(self, response: http.client.HTTPResponse, span: tuple[int, int], stop: threading.Event) -> int:
+    def _receive(self, answer: Answer, span: tuple[int, int], stop: threading.Event) -> int:
         at, end = span
         buffer = memoryview(bytearray(min(_BUFFER, max(end - at, 1))))
         # Small reads on a slow line, so that progress shows and little is lost; large ones on a fast line.
         length = _FIRST_READ
         while at < end and not stop.is_set():
             began = time.monotonic()
-            count = read_into(response, buffer[: min(length, end - at)])
+            count = answer.read_into(buffer[: min(length, end - at)])
             if count == 0:
                 break
             self.partial.write(at, buffer[:count])
@@ -219,116 +137,8 @@ class Transfer:
                 self.save()
         return at
 
-    def _check_range(self, response: http.client.HTTPResponse, start: int) -> None:
-        match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    def _check_range(self, answer: Answer, start: int) -> None:
+        match = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
         if match is None or int(match[1]) != start or match[3] not in {"*", str(self.blob.size)}:
-            found = response.headers.get("Content-Range")
+            found = answer.headers.get("content-range")
             raise TryAgainError(f"the server answers with another part than asked for ({found})")
-
-
-def fetch_small(connections: Connections, blob: Blob, refusal: Refusal) -> bytes:
-    """Fetch a blob that fits into memory, in one request, and prove its hash."""
-    target = blob.target
-    for _ in range(MAX_REDIRECTS):
-        response = connections.request(target)
-        if not is_redirect(response):
-            break
-        connections.finish(target, response)
-        target = target.follow(response.headers["Location"])
-    _check_or_finish(connections, target, response, refusal if target.origin == blob.target.origin else _not_final)
-    buffer = bytearray(blob.size + 1)
-    view, at = memoryview(buffer), 0
-    try:
-        while at <= blob.size and (count := read_into(response, view[at:])):
-            at += count
-    finally:
-        if not response.isclosed():
-            connections.drop(target)
-    content = bytes(view[:at])
-    if at < blob.size:
-        raise TryAgainError("the connection ended early")
-    if not is_proven(content, blob.digest):
-        raise WrongBytesError(blob)
-    return content
-
-
-class WrongBytesError(Exception):
-    """The content of a blob is not what its name says."""
-
-    def __init__(self, blob: Blob) -> None:
-        super().__init__(blob.name)
-        self.blob = blob
-
-
-def read_into(response: http.client.HTTPResponse, view: memoryview) -> int:
-    """Read some of a body, 0 at its end; a broken transfer is a `BrokenResponseError`, so an `OSError`."""
-    try:
-        return response.readinto(view)
-    except http.client.HTTPException as exc:
-        raise BrokenResponseError(str(exc)) from exc
-
-
-def check(response: http.client.HTTPResponse, refusal: Refusal) -> None:
-    """Pass an answer that carries content; others are refused for good, or to be tried again."""
-    status = response.status
-    if status in {http.client.OK, http.client.PARTIAL_CONTENT}:
-        return
-    if status in {http.client.TOO_MANY_REQUESTS, http.client.REQUEST_TIMEOUT} or status >= 500:
-        raise TryAgainError(f"the server answers with status {status}", wait=_retry_after(response))
-    raise refusal(status, response.headers.get("X-Error-Code"))
-
-
-def _check_or_finish(
-    connections: Connections, target: Target, response: http.client.HTTPResponse, refusal: Refusal
-) -> None:
-    """`check`, after which a refused answer does not stand before the next one on its connection."""
-    try:
-        check(response, refusal)
-    except TryAgainError:
-        connections.finish(target, response)
-        raise
-
-
-def new_hash(digest: str, size: int) -> "hashlib._Hash":
-    """The hash that gives a blob its name: SHA-256, or git's SHA-1 with its header."""
-    if is_sha256(digest):
-        return hashlib.sha256()
-    git = hashlib.sha1(usedforsecurity=False)
-    git.update(b"blob %d\0" % size)
-    return git
-
-
-def is_proven(content: bytes, digest: str) -> bool:
-    """Whether a content is what its blob's name says."""
-    proof = new_hash(digest, len(content))
-    proof.update(content)
-    return proof.hexdigest() == digest
-
-
-def _retry_after(response: http.client.HTTPResponse) -> float | None:
-    value = response.headers.get("Retry-After", "")
-    return float(value) if value.isdecimal() else None
-
-
-def _not_final(status: int, _code: str | None) -> ModelctlError:
-    raise TryAgainError(f"the address it is sent to answers with status {status}")
-
-
-def blob_target(endpoint: str, model_id: str, commit: str, name: str, token: str | None) -> Target:
-    """Where the Hub offers a file of a commit."""
-    from urllib.parse import quote
-
-    return Target(f"{endpoint}/{model_id}/resolve/{commit}/{quote(name)}", token)
-
-
-def write_small(paths: RepoPaths, digest: str, content: bytes) -> None:
-    """Put proven content under its name by one rename; `changes.make_durable` makes many of them durable at once."""
-    temporary = paths.partial(digest)
-    try:
-        descriptor = changes.open_own(temporary, os.O_WRONLY)
-        with os.fdopen(descriptor, "wb") as file:
-            file.truncate(0)
-            file.write(content)
-        temporary.replace(paths.blob(digest))
-    except OSError as exc:
-        raise changes.translated(exc, doing="write") from exc

@@ -1,18 +1,21 @@
-"""The threads of one pull: they take small files and segments of large ones from one queue, and hash beside."""
+"""The threads of one pull: they take small files and segments of large ones from one queue."""
 
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from modelctl.errors import ModelctlError, NotWholeError, UnreachableError
-from modelctl.hub import transfer
+from modelctl.errors import ModelctlError, UnreachableError
+from modelctl.hub import hashing, small, transfer, uninterrupted
 from modelctl.hub.bloblocks import BlobLocks
-from modelctl.hub.client import KEEP_GOING
 from modelctl.hub.connection import Connections
-from modelctl.hub.transfer import Blob, NoRangesError, Transfer, TryAgainError, WrongBytesError
+from modelctl.hub.ledger import Ledger
+from modelctl.hub.patience import KEEP_GOING, TryAgainError, passing, reason
+from modelctl.hub.source import Blob, Refusal, WrongBytesError, not_whole
+from modelctl.hub.transfer import NoRangesError, Transfer
+from modelctl.hub.width import FILE, Pace
 from modelctl.progress import Progress
 from modelctl.store import changes
 from modelctl.store.layout import RepoPaths
@@ -20,20 +23,20 @@ from modelctl.store.layout import RepoPaths
 _TICK = 0.1
 _GOODBYE = 0.5
 _TRIES = 12
-_LONGEST_PAUSE = 30.0
-_HASHERS = min(4, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How many connections at most, and for how many seconds to go on trying while no byte arrives.
 
-    `stall` is after how many seconds without a byte one connection is given up and opened anew.
+    `stall` is after how many seconds without a byte one connection is given up and opened anew, `transport` how files
+    come that lie in Xet storage; all others come by HTTP.
     """
 
-    max_workers: int = 8
+    max_workers: int = 16
     patience: float = 120.0
     stall: float = 20.0
+    transport: Literal["http", "xet"] = "http"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,111 +54,101 @@ class Workers:
     `force` fetches also what is there already.
     """
 
-    def __init__(self, paths: RepoPaths, refusal: transfer.Refusal, *, limits: Limits, force: bool = False) -> None:
+    def __init__(self, paths: RepoPaths, refusal: Refusal, *, limits: Limits, force: bool = False) -> None:
         self._paths = paths
         self._refusal = refusal
         self._limits = limits
         self._force = force
+        self._ledger = Ledger((), {})
         self._jobs: deque[_Job] = deque()
-        self._changed = threading.Condition()
-        self._stop = threading.Event()
-        self._over = threading.Event()
-        self._error: BaseException | None = None
-        self._messages: deque[str] = deque()
-        self._finished: deque[Blob] = deque()
-        self._open: dict[str, Transfer] = {}
         self._locks = BlobLocks(paths)
+        self._pace = Pace(limits.max_workers)
+        self._threads: list[threading.Thread] = []
         self._wrong: set[str] = set()
         self._waiting: set[str] = set()
-        self._left: set[str] = set()
-        self._known: dict[str, int] = {}
-        self._arrived = time.monotonic()
-        self._told = 0
-        self.fetched = 0
+
+    @property
+    def fetched(self) -> int:
+        """Bytes that have come."""
+        return self._ledger.fetched
 
     def run(self, blobs: Sequence[Blob], progress: Progress, *, resumed: Mapping[str, int], base: int = 0) -> None:
         """Fetch all of them, or raise what stopped it; what has arrived by then is kept and recorded.
 
         `resumed` says what is already there of some, `base` what counts as done before.
         """
-        small = [blob for blob in blobs if blob.size <= transfer.SMALL]
-        large = sorted((blob for blob in blobs if blob.size > transfer.SMALL), key=lambda blob: -blob.size)
-        self._left = {blob.digest for blob in blobs}
-        self._known = {blob.digest: resumed.get(blob.digest, 0) for blob in large}
-        self._jobs.extend(_Job(blob) for blob in (*small, *large))
-        # A thread for every file at most; segments of a single large file keep all of them busy.
-        count = self._limits.max_workers if large else min(self._limits.max_workers, len(small))
-        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
-        threads += [threading.Thread(target=self._hash, daemon=True) for _ in range(_HASHERS if large else 0)]
-        self._arrived = time.monotonic()
+        little = [blob for blob in blobs if blob.size <= small.LARGEST]
+        large = sorted((blob for blob in blobs if blob.size > small.LARGEST), key=lambda blob: -blob.size)
+        self._jobs.extend(_Job(blob) for blob in (*little, *large))
         for folder in (self._paths.partials, self._paths.blobs):
             changes.make_folder(folder)
+        ledger = self._ledger = Ledger(blobs, {blob.digest: resumed.get(blob.digest, 0) for blob in large})
+        hashers = hashing.threads(ledger, self._paths, self._start_again) if large else []
+        self._pace.begin(self._work_done(), time.monotonic())
         try:
-            for thread in threads:
+            for thread in hashers:
                 thread.start()
-            while not self._over.wait(_TICK):
-                self._tell(progress, base)
+            self._widen()
+            while not ledger.over.wait(_TICK):
+                ledger.tell(progress, base)
+                self._pace.look(self._work_done(), time.monotonic())
+                self._widen()
         finally:
-            self._end(threads)
-        self._tell(progress, base)
-        if self._error is not None:
-            raise self._error
+            uninterrupted.run(lambda: self._end([*self._threads, *hashers]))
+        ledger.tell(progress, base)
+        if ledger.error is not None:
+            raise ledger.error
 
-    def _tell(self, progress: Progress, base: int) -> None:
-        while self._messages:
-            progress.say(self._messages.popleft())
-        while self._finished:
-            blob = self._finished.popleft()
-            progress.file(blob.name, size=blob.size, source="fetched")
-        with self._changed:
-            there = sum(self._known.values())
-            there += sum(one.partial.received - self._known[digest] for digest, one in self._open.items())
-            if there > self._told:
-                # Also where no part is whole yet: on a slow line one part takes longer than the patience lasts.
-                self._arrived = time.monotonic()
-            self._told = there
-        progress.advance(base + there)
+    def _work_done(self) -> int:
+        return self._ledger.done + FILE * self._ledger.files
+
+    def _widen(self) -> None:
+        """Start the threads that are wanted; those that are too many wait."""
+        for at in range(len(self._threads), self._pace.count):
+            thread = threading.Thread(target=self._work, args=(at,), daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def _end(self, threads: list[threading.Thread]) -> None:
-        self._stop.set()
-        with self._changed:
-            self._changed.notify_all()
+        ledger = self._ledger
+        ledger.stop.set()
+        with ledger.changed:
+            ledger.changed.notify_all()
         deadline = time.monotonic() + _GOODBYE
         for thread in threads:
             if thread.is_alive():
                 thread.join(max(0.0, deadline - time.monotonic()))
-        for one in list(self._open.values()):
-            one.save()
+        failures = [failure for one in list(ledger.open.values()) if (failure := _saving_failed(one))]
         if not any(thread.is_alive() for thread in threads):
             # A thread that hangs in a read would write into whatever gets the number of a closed file.
-            for one in self._open.values():
+            for one in ledger.open.values():
                 one.partial.close()
         self._locks.release()
+        if failures:
+            raise failures[0]
 
-    # -- workers
-
-    def _work(self) -> None:
+    def _work(self, at: int) -> None:
         connections = Connections(timeout=self._limits.stall)
         try:
-            while (job := self._take()) is not None:
+            while (job := self._take(at)) is not None:
                 self._persist(job, connections)
         except BaseException as exc:  # noqa: BLE001 - a thread's failure is the pull's, and is raised there
-            self._fail(exc)
+            self._ledger.fail(exc)
         finally:
             connections.close()
 
-    def _take(self) -> _Job | None:
-        with self._changed:
-            while not self._stop.is_set() and self._left:
-                if self._jobs:
+    def _take(self, at: int) -> _Job | None:
+        with self._ledger.changed:
+            while self._ledger.is_going_on:
+                if self._jobs and at < self._pace.count:
                     return self._jobs.popleft()
-                self._changed.wait(_TICK)
+                self._ledger.changed.wait(_TICK)
         return None
 
     def _persist(self, job: _Job, connections: Connections) -> None:
         """Do a job until it is done, with growing pauses while it fails and nothing arrives."""
         tries, at = 0, _position(job)
-        while not self._stop.is_set():
+        while not self._ledger.stop.is_set():
             try:
                 self._do(job, connections)
             except (TryAgainError, OSError) as exc:
@@ -166,18 +159,19 @@ class Workers:
             else:
                 return
 
-    def _pause(self, job: _Job, exc: Exception, tries: int) -> None:
-        wait = exc.wait if isinstance(exc, TryAgainError) else None
-        pause = min(0.25 * 2**tries, _LONGEST_PAUSE) if wait is None else wait
-        silence = time.monotonic() - self._arrived
-        if tries > _TRIES or silence + pause > self._limits.patience:
-            raise UnreachableError(f"`{job.blob.name}` cannot be fetched: {_reason(exc)}", hint=KEEP_GOING) from exc
+    def _pause(self, job: _Job, exc: TryAgainError | OSError, tries: int) -> None:
+        again = passing(exc)
+        pause = again.pause(tries)
+        if tries > _TRIES or self._ledger.silence + pause > self._limits.patience:
+            why = reason(again, patience=self._limits.patience)
+            raise UnreachableError(f"`{job.blob.name}` cannot be fetched: {why}", hint=KEEP_GOING) from exc
         if pause:
-            self._messages.append(f"`{job.blob.name}`: {_reason(exc)}; trying again in {pause:.1f} s")
-            self._stop.wait(pause)
+            self._pace.hinder()
+            self._ledger.say(f"`{job.blob.name}`: {again}; trying again in {pause:.1f} s")
+            self._ledger.stop.wait(pause)
 
     def _do(self, job: _Job, connections: Connections) -> None:
-        if job.transfer is None and job.blob.size <= transfer.SMALL:
+        if job.transfer is None and job.blob.size <= small.LARGEST:
             self._fetch_small(job.blob, connections)
         elif job.transfer is None:
             self._open_large(job.blob)
@@ -188,18 +182,18 @@ class Workers:
 
     def _fetch_small(self, blob: Blob, connections: Connections) -> None:
         try:
-            content = transfer.fetch_small(connections, blob, self._refusal)
+            content = small.fetch(connections, blob, self._refusal)
         except WrongBytesError:
             self._mark_wrong(blob)
             content = self._fetch_again(connections, blob)
-        transfer.write_small(self._paths, blob.digest, content)
-        self._finish(blob, fetched=len(content))
+        small.write(self._paths, blob.digest, content)
+        self._ledger.finish(blob, fetched=len(content))
 
-    def _fetch_again(self, connections: Connections, blob: Blob) -> bytes:
+    def _fetch_again(self, connections: Connections, blob: Blob) -> bytearray:
         try:
-            return transfer.fetch_small(connections, blob, self._refusal)
+            return small.fetch(connections, blob, self._refusal)
         except WrongBytesError as exc:
-            raise _not_whole(blob) from exc
+            raise not_whole(blob) from exc
 
     def _open_large(self, blob: Blob) -> None:
         """Open a large blob and queue its segments in order, so that hashing can follow closely."""
@@ -208,58 +202,58 @@ class Workers:
             return
         if not self._force and _is_there(self._paths, blob):
             # Another tool has fetched it while we waited for its lock.
-            self._finish(blob)
+            self._ledger.finish(blob)
             return
         one = Transfer(blob, self._paths, self._refusal)
-        with self._changed:
-            self._open[blob.digest] = one
+        with self._ledger.changed:
+            self._ledger.open[blob.digest] = one
         self._queue_segments(one)
 
     def _wait_for_other_tool(self, blob: Blob) -> None:
-        with self._changed:
+        with self._ledger.changed:
             if blob.digest not in self._waiting:
                 self._waiting.add(blob.digest)
-                self._messages.append(f"`{blob.name}`: another tool is fetching it; waiting for that")
-            self._arrived = time.monotonic()
+                self._ledger.say(f"`{blob.name}`: another tool is fetching it; waiting for that")
+            self._ledger.excuse()
             self._jobs.append(_Job(blob))
-            self._changed.wait(_TICK)
+            self._ledger.changed.wait(_TICK)
 
     def _queue_segments(self, one: Transfer) -> None:
-        with self._changed:
+        with self._ledger.changed:
             spans = [None] if one.as_whole else one.partial.gaps(transfer.SEGMENT)
             jobs = [_Job(one.blob, one, span) for span in spans]
             self._jobs.extendleft(reversed(jobs))
-            self._changed.notify_all()
+            self._ledger.changed.notify_all()
 
     def _fetch_segment(self, job: _Job, connections: Connections) -> None:
         one, span = job.transfer, job.span
         if one is None or span is None or span[0] >= span[1]:
             return
         try:
-            at = one.fetch(connections, span, self._stop)
+            at = one.fetch(connections, span, self._ledger.stop)
         except NoRangesError:
             self._fall_back_to_whole(one)
             return
-        self._arrive(at - span[0])
-        if at < span[1] and not self._stop.is_set():
+        self._ledger.arrive(at - span[0])
+        if at < span[1] and not self._ledger.stop.is_set():
             raise TryAgainError("the connection ended early", wait=None)
 
     def _fall_back_to_whole(self, one: Transfer) -> None:
-        with self._changed:
+        with self._ledger.changed:
             self._jobs = deque(job for job in self._jobs if job.transfer is not one)
             if not one.as_whole:
                 one.as_whole = True
                 self._jobs.append(_Job(one.blob, one))
-                self._messages.append(f"`{one.blob.name}`: the server sends no parts, so the whole is fetched")
+                self._ledger.say(f"`{one.blob.name}`: the server sends no parts, so the whole is fetched")
 
     def _fetch_whole(self, one: Transfer, connections: Connections) -> None:
         if one.is_complete:
             return
         before = one.partial.received
         try:
-            one.fetch_whole(connections, self._stop)
+            one.fetch_whole(connections, self._ledger.stop)
         finally:
-            self._arrive(max(0, one.partial.received - before))
+            self._ledger.arrive(max(0, one.partial.received - before))
 
     def _remainder(self, job: _Job) -> _Job:
         """The job without what has arrived of it."""
@@ -268,86 +262,33 @@ class Workers:
         start, end = job.span
         left = [gap for gap in job.transfer.partial.gaps(job.blob.size) if gap[0] < end and gap[1] > start]
         span = (max(left[0][0], start), end) if left else (end, end)
-        self._arrive(span[0] - start)
+        self._ledger.arrive(span[0] - start)
         return _Job(job.blob, job.transfer, span)
 
-    # -- hashing
-
-    def _hash(self) -> None:
-        try:
-            while not self._stop.is_set() and self._left:
-                if not any(self._hash_one(one) for one in list(self._open.values())):
-                    with self._changed:
-                        self._changed.wait(_TICK)
-        except BaseException as exc:  # noqa: BLE001 - a thread's failure is the pull's, and is raised there
-            self._fail(exc)
-
-    def _hash_one(self, one: Transfer) -> bool:
-        if one.blob.digest not in self._open or not one.hashing.acquire(blocking=False):
-            return False
-        try:
-            if one.blob.digest not in self._open:
-                return False
-            worked = one.hash_more()
-            if one.hashed == one.blob.size:
-                self._conclude(one)
-            return worked
-        finally:
-            one.hashing.release()
-
-    def _conclude(self, one: Transfer) -> None:
-        if one.is_proven():
-            one.partial.publish(self._paths.blob(one.blob.digest))
-            with self._changed:
-                del self._open[one.blob.digest]
-                self._known[one.blob.digest] = one.blob.size
-            self._finish(one.blob)
-            return
+    def _start_again(self, one: Transfer) -> None:
+        """Fetch a large blob once more, whose content has turned out to be wrong."""
         self._mark_wrong(one.blob)
         one.restart()
         self._queue_segments(one)
 
     def _mark_wrong(self, blob: Blob) -> None:
         if blob.digest in self._wrong:
-            raise _not_whole(blob)
+            raise not_whole(blob)
         self._wrong.add(blob.digest)
-        self._messages.append(f"`{blob.name}`: wrong bytes, fetched once more")
+        self._ledger.say(f"`{blob.name}`: wrong bytes, fetched once more")
 
-    # -- bookkeeping
 
-    def _arrive(self, count: int) -> None:
-        if count:
-            with self._changed:
-                self._arrived = time.monotonic()
-                self.fetched += count
-                self._changed.notify_all()
-
-    def _finish(self, blob: Blob, *, fetched: int = 0) -> None:
-        with self._changed:
-            self.fetched += fetched
-            self._arrived = time.monotonic()
-            self._known[blob.digest] = blob.size
-            self._finished.append(blob)
-            self._left.discard(blob.digest)
-            # Nobody is woken for each of two thousand files: only where nothing is left to wait for.
-            if not self._left:
-                self._over.set()
-                self._changed.notify_all()
-
-    def _fail(self, exc: BaseException) -> None:
-        with self._changed:
-            self._error = self._error or exc
-            self._stop.set()
-            self._over.set()
-            self._changed.notify_all()
+def _saving_failed(one: Transfer) -> ModelctlError | None:
+    """Record what has arrived of one blob; one that cannot be is no reason not to record the others."""
+    try:
+        one.save(wait=True)
+    except ModelctlError as error:
+        return error
+    return None
 
 
 def _position(job: _Job) -> int:
     return job.span[0] if job.span else 0
-
-
-def _reason(exc: Exception) -> str:
-    return "no byte came in time" if isinstance(exc, TimeoutError) else str(exc) or type(exc).__name__
 
 
 def _is_there(paths: RepoPaths, blob: Blob) -> bool:
@@ -355,10 +296,3 @@ def _is_there(paths: RepoPaths, blob: Blob) -> bool:
         return paths.blob(blob.digest).stat().st_size == blob.size
     except OSError:
         return False
-
-
-def _not_whole(blob: Blob) -> ModelctlError:
-    return NotWholeError(
-        f"`{blob.name}` arrived twice with bytes that do not match its hash",
-        hint="the source is damaged: try again later, or another `HF_ENDPOINT`",
-    )

@@ -84,8 +84,8 @@ class _Hub:
         )
 
     async def harnesses(self, _: Request) -> Response:
-        """Which coding agents a client should look for: `hf` asks once a day; none, here."""
-        return JSONResponse({})
+        """Which coding agents a client should look for: none, here. Said so that clients keep it and ask once a day."""
+        return JSONResponse({"standardEnvVars": [], "harnesses": {}})
 
     async def nothing(self, request: Request) -> Response:
         """Repositories of other kinds: there are none."""

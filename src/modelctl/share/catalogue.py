@@ -1,5 +1,6 @@
 """What a store offers, file by file, as the Hub would list it."""
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,6 +49,7 @@ class Catalogue:
 
     def __init__(self, hubs: Sequence[Path]) -> None:
         self._hubs = [hub.resolve() for hub in hubs]
+        self._known: dict[tuple[Path, str], RepoPaths] = {}
         self._trees: dict[Path, tuple[tuple[int, int], Mapping[str, tree.TreeFile] | None]] = {}
         self._hashes: dict[Path, tuple[tuple[int, int], tree.TreeFile]] = {}
 
@@ -64,7 +66,7 @@ class Catalogue:
     def repository(self, model_id: str) -> RepoPaths | None:
         """Where a repository lies; `None` if no hub folder has it, or has nothing of it."""
         for hub in self._hubs:
-            paths = RepoPaths(hub, model_id)
+            paths = self._paths(hub, model_id)
             try:
                 folder = paths.folder
             except NotFoundError:
@@ -72,6 +74,14 @@ class Catalogue:
             if folder.is_dir() and any(self.commits(paths)):
                 return paths
         return None
+
+    def _paths(self, hub: Path, model_id: str) -> RepoPaths:
+        """The paths of a repository, put together once: each of thousands of requests for its files needs them."""
+        paths = self._known.get((hub, model_id))
+        if paths is None:
+            _make_room(self._known)
+            paths = self._known[hub, model_id] = RepoPaths(hub, model_id)
+        return paths
 
     def commits(self, paths: RepoPaths) -> Iterator[str]:
         """The commits that have a snapshot."""
@@ -107,27 +117,25 @@ class Catalogue:
     def files(self, paths: RepoPaths, commit: str) -> dict[str, Offer]:
         """All files of a commit that are there, by name, sorted."""
         listed = self._tree(paths, commit)
-        names = listed if listed is not None else _entries(paths.snapshot(commit))
-        offers = (self.file(paths, commit, name) for name in sorted(names))
-        return {offer.name: offer for offer in offers if offer}
+        if listed is None:
+            found = (self._from_snapshot(paths, commit, name) for name in sorted(_entries(paths.snapshot(commit))))
+        else:
+            is_own = _has_own_blobs(paths)
+            found = (_listed(paths, commit, name, listed[name], is_own=is_own) for name in sorted(listed))
+        return {offer.name: offer for offer in found if offer}
 
     def file(self, paths: RepoPaths, commit: str, name: str) -> Offer | None:
         """One file of a commit, if its content is there, whole, and inside the store."""
-        if not layout.is_file_name(name):
-            return None
         listed = self._tree(paths, commit)
         if listed is None:
             return self._from_snapshot(paths, commit, name)
         if name not in listed:
             return None
-        known = listed[name]
-        for candidate in (paths.blob(known.digest), paths.entry(commit, name)):
-            content = _content(paths.hub, candidate)
-            if content and content[1].st_size == known.size:
-                return Offer(name, known.size, known.blob_id, known.sha256, content[0])
-        return None
+        return _listed(paths, commit, name, listed[name], is_own=_has_own_blobs(paths))
 
     def _from_snapshot(self, paths: RepoPaths, commit: str, name: str) -> Offer | None:
+        if not layout.is_file_name(name):
+            return None
         entry = paths.entry(commit, name)
         content = _content(paths.hub, entry)
         if content is None:
@@ -168,9 +176,29 @@ class Catalogue:
         return known[1]
 
 
-def _make_room(cache: dict[Path, Any]) -> None:
+def _make_room(cache: dict[Any, Any]) -> None:
     if len(cache) >= _KEPT:
         cache.clear()
+
+
+def _has_own_blobs(paths: RepoPaths) -> bool:
+    """Whether the blobs of a repository lie in the hub folder itself, not where a link leads."""
+    return not paths.folder.is_symlink() and not paths.blobs.is_symlink()
+
+
+def _listed(paths: RepoPaths, commit: str, name: str, known: tree.TreeFile, *, is_own: bool) -> Offer | None:
+    """A file of a cached list. A plain blob, as nearly all are, costs one look; what is a link is followed."""
+    blob = paths.blob(known.digest)
+    if is_own:
+        with contextlib.suppress(OSError):
+            status = blob.lstat()
+            if stat.S_ISREG(status.st_mode) and status.st_size == known.size:
+                return Offer(name, known.size, known.blob_id, known.sha256, blob)
+    for candidate in (blob, paths.entry(commit, name)):
+        content = _content(paths.hub, candidate)
+        if content and content[1].st_size == known.size:
+            return Offer(name, known.size, known.blob_id, known.sha256, content[0])
+    return None
 
 
 def _content(hub: Path, path: Path) -> tuple[Path, os.stat_result] | None:

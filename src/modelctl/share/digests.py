@@ -3,6 +3,7 @@
 import hashlib
 from pathlib import Path
 
+from modelctl.store.digest import git
 from modelctl.store.tree import TreeFile
 
 _CHUNK = 1 << 20
@@ -39,7 +40,7 @@ def sha256(path: Path) -> str:
 
 def git_sha1(path: Path) -> str:
     """The name that git gives a file: SHA-1 over `blob <size>`, a zero byte and the content."""
-    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    digest = git(path.stat().st_size)
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
@@ -54,7 +55,9 @@ def lfs_pointer(sha256: str, *, size: int) -> bytes:
 def pointer_id(sha256: str, *, size: int) -> str:
     """The name that git gives to the pointer of an LFS file."""
     pointer = lfs_pointer(sha256, size=size)
-    return hashlib.sha1(b"blob %d\0" % len(pointer) + pointer, usedforsecurity=False).hexdigest()
+    hashed = git(len(pointer))
+    hashed.update(pointer)
+    return hashed.hexdigest()
 
 
 def commit_id(digests: dict[str, str]) -> str:

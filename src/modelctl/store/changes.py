@@ -14,17 +14,25 @@ from pathlib import Path
 from modelctl.errors import ModelctlError, NoRoomError, NotAllowedError
 from modelctl.store import deletion, layout, ownership
 
-_NO_ROOM = {28, 122}  # ENOSPC, EDQUOT
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _NOT_ALLOWED = {1, 13, 30}  # EPERM, EACCES, EROFS
 _SYNC_ONE_BY_ONE = 16
 
 
 def translated(exc: OSError, *, doing: str) -> ModelctlError:
     """The failure of a write as the user meets it."""
+    if exc.errno == errno.EISDIR and exc.filename2:
+        # A rename: not the temporary name is what is wrong.
+        return _in_the_way(Path(os.fsdecode(exc.filename2)))
     path = f" `{exc.filename}`" if exc.filename else ""
     what = f"cannot {doing}{path}: {exc.strerror or exc}"
     if exc.errno in _NO_ROOM:
         return NoRoomError(what, hint="free some space, then run the same command again: nothing that arrived is lost")
+    if exc.errno == errno.EFBIG:
+        return NoRoomError(
+            what,
+            hint="its file system, or `ulimit -f`, allows no file so large: name another folder with `--models-dir`",
+        )
     if exc.errno in _NOT_ALLOWED:
         return NotAllowedError(what, hint=_way_in(exc))
     return ModelctlError(what, hint="look at the path with `ls -ld`, then run the same command again")
@@ -39,6 +47,12 @@ def _way_in(exc: OSError) -> str:
     path = Path(os.fsdecode(exc.filename))
     there = next((each for each in (path, *path.parents) if os.path.lexists(each)), path)
     return f"`{ownership.fix(there)}` makes it yours, if it should be"
+
+
+def _in_the_way(path: Path) -> ModelctlError:
+    return ModelctlError(
+        f"`{path}` is a folder where a file should be", hint="move it away, then run the same command again"
+    )
 
 
 def make_folder(folder: Path) -> None:
@@ -112,6 +126,14 @@ def refuse_links(paths: layout.RepoPaths, written: Iterable[Path]) -> None:
             folder = folder.parent
 
 
+def refuse_folders(files: Iterable[Path]) -> None:
+    """Raise where a folder has the place of a file that is to be written."""
+    for path in files:
+        with contextlib.suppress(OSError):
+            if stat.S_ISDIR(path.lstat().st_mode):
+                raise _in_the_way(path)
+
+
 def write_file(path: Path, text: str, *, mode: int | None = None, via: Path | None = None) -> None:
     """Replace a small file: temporary name, content, fsync, rename, fsync of the folder.
 
@@ -161,10 +183,8 @@ def publish_entry(paths: layout.RepoPaths, commit: str, name: str, digest: str) 
     """Let a snapshot show a file whose blob is there. An entry that leads elsewhere is replaced by one rename."""
     entry, target = paths.entry(commit, name), layout.link_target(name, digest)
     try:
-        if not entry.parent.is_dir():
-            make_folder(entry.parent)
         with contextlib.suppress(FileExistsError):
-            entry.symlink_to(target)
+            _link(entry, target)
             return
         if entry.is_symlink() and str(entry.readlink()) == target:
             return
@@ -175,6 +195,15 @@ def publish_entry(paths: layout.RepoPaths, commit: str, name: str, digest: str) 
         temporary.replace(entry)
     except OSError as exc:
         raise translated(exc, doing="write") from exc
+
+
+def _link(entry: Path, target: str) -> None:
+    """Make a link, and the folder for it only where it is missing: thousands are made into one."""
+    try:
+        entry.symlink_to(target)
+    except (FileNotFoundError, NotADirectoryError):
+        make_folder(entry.parent)
+        entry.symlink_to(target)
 
 
 def tidy(paths: layout.RepoPaths) -> None:

@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import hashlib
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from modelctl.errors import NotWholeError
 from modelctl.store import changes, layout
+from modelctl.store import digest as digests
 from modelctl.store.crew import Tell
 
 if TYPE_CHECKING:
@@ -139,11 +139,7 @@ def are_equal(one: Path, other: Path) -> bool:
 
 
 def _hasher(digest: str, size: int) -> "_Hash | None":
-    if layout.is_sha256(digest):
-        return hashlib.sha256()
-    if layout.is_git_sha1(digest):
-        return hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
-    return None
+    return digests.hasher(digest, size) if layout.is_digest(digest) else None
 
 
 def _pour(source: int, target: int, hashed: "_Hash | None", tell: Tell) -> None:

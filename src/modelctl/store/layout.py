@@ -14,6 +14,7 @@ hub/.locks/.modelctl-trash/                             ours: set aside, not yet
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from modelctl.errors import NotFoundError
@@ -37,43 +38,44 @@ _SHA1 = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RepoPaths:
     """The paths of one model's repository folder in a hub folder.
 
-    `found` is the folder's name on disk where the id does not give it (see `paths_at`).
+    `found` is the folder's name on disk where the id does not give it (see `paths_at`). The folders are put together
+    once: thousands of files may be asked for.
     """
 
     hub: Path
     id: str
     found: str | None = None
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """`models--ORG--NAME`, the repository folder."""
         return self.hub / (self.found or folder_name(self.id))
 
-    @property
+    @cached_property
     def blobs(self) -> Path:
         """The folder of the contents."""
         return self.folder / "blobs"
 
-    @property
+    @cached_property
     def snapshots(self) -> Path:
         """The folder of the revisions."""
         return self.folder / "snapshots"
 
-    @property
+    @cached_property
     def refs(self) -> Path:
         """The folder of branches and tags."""
         return self.folder / "refs"
 
-    @property
+    @cached_property
     def private(self) -> Path:
         """The folder that is modelctl's own; other tools leave it alone."""
         return self.folder / ".modelctl"
 
-    @property
+    @cached_property
     def partials(self) -> Path:
         """The folder of unfinished blobs.
 
@@ -86,7 +88,7 @@ class RepoPaths:
         """The record of a running or interrupted pull."""
         return self.private / "pull.json"
 
-    @property
+    @cached_property
     def standings(self) -> Path:
         """The folder of what is known of revisions that no ref names."""
         return self.private / "revisions"
@@ -95,7 +97,7 @@ class RepoPaths:
         """What is known of one revision beside its refs."""
         return self.standings / f"{commit}.json"
 
-    @property
+    @cached_property
     def locks(self) -> Path:
         """The folder of this model's locks."""
         return self.hub / ".locks" / (self.found or folder_name(self.id))
@@ -127,7 +129,7 @@ class RepoPaths:
 
     def entry(self, commit: str, name: str) -> Path:
         """The snapshot entry of one file; `name` has passed `is_file_name`."""
-        return self.snapshot(commit) / name
+        return self.snapshots.joinpath(commit, name)
 
     def ref(self, name: str) -> Path:
         """The file that holds the commit of a branch or tag."""

@@ -15,6 +15,7 @@ from modelctl.errors import BusyError
 from modelctl.store import changes, reading
 
 _POLL = 0.1
+_WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 class Lockable(Protocol):
@@ -52,6 +53,16 @@ def held(
         os.close(descriptor)
 
 
+def take(descriptor: int) -> None:
+    """Lock a file without waiting, as far as its file system has locks. Raises `OSError` where somebody has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        # What is written into the file, by whom it is held, is then all that keeps others away.
+        if exc.errno not in _WITHOUT_LOCKS:
+            raise
+
+
 def holder(paths: Lockable) -> process.Owner | None:
     """Who holds the model's lock now, as far as its record tells and that process lives."""
     owner = process.from_json(reading.document(paths.lock))
@@ -64,7 +75,7 @@ def _acquire(paths: Lockable, *, wait: Callable[[process.Owner | None], None] | 
         descriptor = _open(paths.lock)
         try:
             # On some network file systems flock succeeds for everybody: the record is asked too.
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take(descriptor)
             if not _is_current(descriptor, paths.lock):
                 os.close(descriptor)
                 continue

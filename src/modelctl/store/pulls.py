@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from modelctl import selection
+from modelctl import quantisations
 from modelctl.store import reading, tree
 from modelctl.store.layout import RepoPaths
 from modelctl.store.model import Download
@@ -27,7 +27,7 @@ class PullRecord(NamedTuple):
     @property
     def variant(self) -> str | None:
         """The quantisation that it is to bring, where it brings one of a GGUF repository."""
-        choices = selection.gguf_choices(dict.fromkeys(self.files))
+        choices = quantisations.choices(self.files)
         return next(iter(choices)) if len(choices) == 1 else None
 
 

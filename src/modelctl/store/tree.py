@@ -52,7 +52,8 @@ def write(paths: RepoPaths, commit: str, files: Mapping[str, TreeFile]) -> None:
         "format_version": _FORMAT_VERSION,
         "files": {name: _entry(files[name]) for name in sorted(files)},
     }
-    changes.write_file(paths.tree(commit), json.dumps(document, indent=1), via=paths.private)
+    # Without the indentation of huggingface_hub's: that alone takes 40 ms for two thousand files.
+    changes.write_file(paths.tree(commit), json.dumps(document), via=paths.private)
 
 
 def _entry(file: TreeFile) -> dict[str, object]:

@@ -1,0 +1,46 @@
+"""Bytes, numbers and times as a person reads them."""
+
+from datetime import UTC, datetime
+
+
+def size(count: int | None) -> str:
+    """Bytes in decimal units, as disks and the Hub count: `90.9 MB`."""
+    if count is None:
+        return "-"
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 999.95 or unit == "TB":
+            return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError
+
+
+def count(number: int | None) -> str:
+    """A number of parameters or tokens in short: `22.7M`."""
+    if number is None:
+        return "-"
+    value = float(number)
+    for unit in ("", "K", "M", "B", "T"):
+        if value < 999.95 or unit == "T":
+            return f"{number}" if unit == "" else f"{value:.1f}{unit}"
+        value /= 1000
+    raise AssertionError
+
+
+def age(moment: datetime | None, *, now: datetime | None = None) -> str:
+    """How long ago: `3 days ago`."""
+    if moment is None:
+        return "-"
+    seconds = int(((now or datetime.now(UTC)) - moment).total_seconds())
+    for unit, length in (("year", 31_536_000), ("month", 2_592_000), ("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            number = seconds // length
+            return f"{number} {unit}{'s' if number > 1 else ''} ago"
+    return "just now"
+
+
+def plural(number: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number:,} {noun[:-1]}ies" if noun.endswith("y") else f"{number:,} {noun}s"

@@ -1,0 +1,71 @@
+"""The standard streams as somebody left them to us: closed, on a full disk, or with nobody at the other end."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from modelctl.errors import ModelctlError
+
+# Characters that move a terminal's cursor or worse, as they are escaped; a tab and a line's end are meant.
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
+
+
+class UnwritableError(ModelctlError):
+    """The result cannot be shown to who asked for it."""
+
+
+def open_missing() -> None:
+    """Open the streams that were closed before the start, so that no file of ours gets their numbers.
+
+    What is written to stdout still fails then, as it should: who closed it asked for a result all the same.
+    """
+    if sys.stdin is None:
+        sys.stdin = open(_occupied(0, os.O_RDONLY), encoding="utf-8")  # noqa: SIM115 - for all of the process
+    if sys.stdout is None:
+        sys.stdout = open(_occupied(1, os.O_RDONLY), "w", encoding="utf-8")  # noqa: SIM115 - as above
+    if sys.stderr is None:
+        sys.stderr = open(_occupied(2, os.O_WRONLY), "w", encoding="utf-8")  # noqa: SIM115 - as above
+
+
+def say(text: str) -> None:
+    """Write one line to stderr, if somebody is still there: a terminal may have been closed."""
+    try:
+        sys.stderr.write(f"{printable(text, sys.stderr)}\n")
+        sys.stderr.flush()
+    except OSError:
+        # What is still in its buffer would fail again at the end, and spoil the exit code.
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
+
+
+def unwritable(exc: OSError) -> UnwritableError:
+    """The error for a result that could not be written."""
+    throw_away()
+    return UnwritableError(
+        f"the result cannot be written: {exc.strerror}",
+        hint="let it be written elsewhere; what was done until then stays done",
+    )
+
+
+def throw_away() -> None:
+    """Let nothing of stdout be written any more, nor what is left of it at the end: it would fail again."""
+    _occupied(1, os.O_WRONLY)
+
+
+def _occupied(number: int, flags: int) -> int:
+    """Put the empty device in a stream's place."""
+    nothing = os.open(os.devnull, flags)
+    if nothing != number:
+        os.dup2(nothing, number)
+        os.close(nothing)
+    return number
+
+
+def printable(text: str, stream: TextIO) -> str:
+    """Text that any terminal can show, and none obeys.
+
+    File names may be no valid Unicode, and a terminal may know ASCII only; what a Hub says may hold control characters.
+    """
+    text = text.translate(_CONTROLS)
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
