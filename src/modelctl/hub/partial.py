@@ -108,6 +108,11 @@ class Partial:
         finally:
             self._saving.release()
 
+    def settle(self) -> None:
+        """Wait until the save that is under way, if one is, has ended."""
+        with self._saving:
+            pass
+
     def publish(self, blob: Path) -> None:
         """Give the proven content its final name. The content is durable before, the journal goes after."""
         self.close(durable=True)
