@@ -139,22 +139,26 @@ class Workers:
 
     def _persist(self, job: Job, connections: Connections) -> None:
         """Do a job until it is done, with growing pauses while it fails and nothing arrives."""
-        tries, at = 0, _position(job)
+        tries, at, since = 0, _position(job), time.monotonic()
         while not self._ledger.stop.is_set():
             try:
                 self._do(job, connections)
             except (TryAgainError, OSError) as exc:
                 job, before = self._remainder(job), at
                 at = _position(job)
-                tries = 1 if at > before else tries + 1
-                self._pause(job, exc, tries)
+                if at > before:
+                    tries, since = 0, time.monotonic()
+                tries += 1
+                self._pause(job, exc, tries, since)
             else:
                 return
 
-    def _pause(self, job: Job, exc: TryAgainError | OSError, tries: int) -> None:
+    def _pause(self, job: Job, exc: TryAgainError | OSError, tries: int, since: float) -> None:
         again = passing(exc)
         pause = again.pause(tries)
-        if tries > _TRIES or self._ledger.silence + pause > self._limits.patience:
+        # Where others arrive meanwhile there is no silence, and one that never comes would be asked for for ever.
+        is_in_vain = tries > _TRIES and (not pause or time.monotonic() - since > self._limits.patience)
+        if is_in_vain or self._ledger.silence + pause > self._limits.patience:
             why = reason(again, patience=self._limits.patience)
             raise UnreachableError(f"`{job.blob.name}` cannot be fetched: {why}", hint=KEEP_GOING) from exc
         if pause:
