@@ -107,6 +107,7 @@ def test_a_body_that_ends_early_is_not_over(server: Server, data: bytes) -> None
     [
         b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
         b"HTTP/2 200\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 100,
         b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Le",

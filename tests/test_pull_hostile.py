@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from modelctl.store import pulls
 from modelctl.store.layout import RepoPaths
 from tests.command import Command, Finished
 from tests.hub import faults
@@ -140,6 +141,40 @@ def test_another_commit_than_asked_for_is_refused(run: Command, hub: Hub) -> Non
     done = run("pull", f"{NAME}@{'b' * 40}", env=hub.environ)
     assert done.code == 7
     assert f"answers with the commit `{'a' * 40}` where `{'b' * 40}` was asked for" in done.stderr
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize(
+    ("env", "where"),
+    [
+        ({"no_proxy": "*"}, "http://a..b/"),
+        ({"no_proxy": "*"}, f"http://{'a' * 70}.example/"),
+        ({"http_proxy": "http://127.0.0.1:99999"}, "http://a.example/"),
+        ({"http_proxy": "http://a..b"}, "http://a.example/"),
+    ],
+    ids=["no label", "long label", "no port", "no proxy"],
+)
+def test_a_host_that_nobody_can_be_asked_for_is_an_error_of_ours(
+    run: Command, hub: Hub, env: dict[str, str], where: str
+) -> None:
+    hub.add(NAME, files=FILES)
+    hub.fault(faults.status(302, headers={"location": where}), path="*/model.safetensors", times=None)
+    done = run("pull", NAME, "--retry-for", "0", env={**hub.environ, **env})
+    assert done.code == 7
+    assert done.stderr.splitlines()[-2].startswith(
+        f"error: `model.safetensors` cannot be fetched: `{where.rstrip('/')}`, or the proxy before it, is no address: "
+    )
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("where", ["http://127.0.0.1:9/", "foo\x01"])
+def test_a_next_page_that_cannot_be_had_is_not_asked_for_again(run: Command, hub: Hub, where: str) -> None:
+    hub.add(NAME, files=FILES)
+    link = {"content-type": "application/json", "link": f'<{where}>; rel="next"'}
+    hub.fault(faults.status(200, body=b"[]", headers=link), path="*/tree/*", times=None)
+    done = run("pull", NAME, env=hub.environ)
+    assert (done.code, len(done.stderr.splitlines())) == (7, 2), done.stderr
+    assert done.stderr.startswith(f"error: the Hub at `{hub.url}` cannot be reached: ")
 
 
 @pytest.mark.matrix(2)
@@ -319,6 +354,17 @@ def test_a_journal_is_believed_no_more_than_its_file_can_hold(
     assert run("pull", NAME, env=hub.environ).code == 0
     assert blobs_are_true(store)
     assert leftovers(store) == []
+
+
+def test_what_others_see_of_a_journal_is_what_a_pull_believes(store: StoreBuilder) -> None:
+    paths, digest = store.paths(NAME), "a" * 64
+    paths.partials.mkdir(parents=True)
+    paths.journal(digest).write_text(json.dumps({"size": 100, "received": [[0, 60], [20, 60], [50, 80]]}))
+    assert pulls.journalled(paths, digest) == 0
+    paths.partial(digest).write_bytes(bytes(70))
+    assert pulls.journalled(paths, digest) == 60
+    paths.partial(digest).write_bytes(bytes(100))
+    assert pulls.journalled(paths, digest) == 80
 
 
 @pytest.mark.matrix(2)

@@ -228,6 +228,14 @@ def test_a_body_that_comes_compressed_unasked_is_refused_at_once(run: Command, h
 
 
 @pytest.mark.sweep
+def test_patience_is_a_time_and_no_number_of_tries(run: Command, hub: Hub) -> None:
+    hub.add(NAME, files=FILES)
+    hub.fault(faults.too_many(retry_after=1), path="*/model.safetensors", times=14)
+    done = run("pull", NAME, env=hub.environ)
+    assert (done.code, done.stderr.count("; trying again in 1.0 s")) == (0, 14), done.stderr
+
+
+@pytest.mark.sweep
 def test_patience_outlasts_what_others_sleep_through(run: Command, hub: Hub, store: StoreBuilder) -> None:
     """What huggingface_hub would ask again by itself, unseen and without a bound, is ours to ask."""
     hub.add(NAME, files=FILES)

@@ -81,3 +81,14 @@ def test_everything_goes_through_the_proxy(run: Command, hub: Hub, store: StoreB
         assert head.split()[1].startswith("http://"), head
         assert f"proxy-authorization: basic {password}".lower() in head.lower(), head
     assert all(asked.token is None for asked in hub.asked if asked.is_cdn)
+
+
+@pytest.mark.sweep
+def test_contents_are_not_asked_for_in_http_where_a_proxy_speaks_socks(run: Command, hub: Hub, proxy: Proxy) -> None:
+    commit = hub.add(NAME, files=big_model(5 * MIB))
+    assert run("pull", NAME, "--include", "config.json", env=hub.environ).code == 0
+    # All that has to be asked of the Hub's API is here by now.
+    through = {"http_proxy": f"socks5://{proxy.address}", "no_proxy": ""}
+    done = run("pull", f"{NAME}@{commit}", env={**hub.environ, **through})
+    assert (done.code, proxy.seen) == (7, [])
+    assert "error: the environment names a SOCKS proxy, and modelctl speaks with HTTP proxies alone\n" in done.stderr

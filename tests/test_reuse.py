@@ -1,7 +1,7 @@
 """A pull takes what the disk has already, from wherever it lies, but only what is proven."""
 
 import os
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,8 @@ from modelctl.hub.plan import Choice
 from modelctl.hub.workers import Limits
 from modelctl.progress import Silence
 from modelctl.ref import ModelRef
+from modelctl.store import twins
+from modelctl.store.twins import Twin
 from tests.command import NOBODY, Command
 from tests.disks import small_disk
 from tests.hub.loopback import Hub
@@ -154,13 +156,35 @@ def test_models_that_fit_one_by_one_and_not_together_are_refused_beforehand(
         assert run("pull", "acme/one", "--models-dir", disk, env=hub.environ).code == 0
 
 
-def test_a_twin_that_goes_meanwhile_is_fetched(hub: Hub, store: StoreBuilder, cache: StoreBuilder) -> None:
+def _go(blob: Path) -> None:
+    blob.unlink()
+
+
+def _lead_elsewhere(blob: Path) -> None:
+    """As tools do that keep one blob for several models: the link leads somewhere from its own folder alone."""
+    blob.rename(blob.parent.parent / blob.name)
+    blob.symlink_to(f"../{blob.name}")
+
+
+@pytest.mark.parametrize("change", [_go, pytest.param(_lead_elsewhere, marks=pytest.mark.sweep)])
+def test_a_twin_that_changes_meanwhile_is_fetched(
+    hub: Hub, store: StoreBuilder, cache: StoreBuilder, change: Callable[[Path], None]
+) -> None:
     hub.add(NAME, files=FILES)
     cache.add(NAME, files=FILES)
     remote = Remote(hub.url)
     planned = planning.plan(remote, store.hub, ModelRef(NAME), choice=Choice(), caches=[cache.hub])
     assert {file.source for file in planned.files} == {"reuse"}
-    shutil.rmtree(cache.paths(NAME).folder)
+    for blob in list(cache.paths(NAME).blobs.iterdir()):
+        change(blob)
     result = pull.execute(planned, remote, Silence(), limits=Limits())
     assert (result.reused, result.fetched) == (0, planned.size)
     assert content(store) == FILES
+    assert not any(blob.is_symlink() for blob in store.paths(NAME).blobs.iterdir())
+
+
+def test_a_twin_that_cannot_be_read_is_none(store: StoreBuilder) -> None:
+    # A file like any other that fails at the first byte, as on a failing disk.
+    broken = Twin("a" * 64, SIZE, Path("/proc/self/mem"), "copy")
+    assert twins.bring(store.paths(NAME), [broken], Silence(), base=0) == frozenset()
+    assert list(store.paths(NAME).partials.iterdir()) == []

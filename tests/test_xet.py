@@ -33,6 +33,12 @@ def pull(run: Command, hub: Hub, *argv: str | Path, **env: str) -> tuple[int, li
     return done.code, masked(done.stderr).splitlines()
 
 
+def grant(**changed: object) -> faults.Act:
+    """A leave to fetch from a storage that nobody is to ask."""
+    given = {"casUrl": "http://127.0.0.1:9", "accessToken": TOKEN, "exp": 2**31, **changed}
+    return faults.status(200, body=json.dumps(given).encode(), headers={"content-type": "application/json"})
+
+
 def by_http(hub: Hub) -> int:
     """The bytes of weights that came by our own transfer."""
     return sum(asked.sent for asked in hub.asked if asked.path.startswith("/_cdn/"))
@@ -195,6 +201,22 @@ def test_a_passing_fault_is_outlasted(
             7,
             ["error: the Hub at `http://HUB` has no Xet storage for `acme/tiny`", BY_HTTP],
             id="no grant",
+            marks=SWEEP,
+        ),
+        pytest.param(
+            grant(accessToken="two\nlines"),
+            "*/xet-read-token/*",
+            7,
+            ["error: the Hub at `http://HUB` has no Xet storage for `acme/tiny`", BY_HTTP],
+            id="a grant that no header can hold",
+            marks=SWEEP,
+        ),
+        pytest.param(
+            grant(exp=10**30),
+            "*/xet-read-token/*",
+            7,
+            ["error: the Hub at `http://HUB` has no Xet storage for `acme/tiny`", BY_HTTP],
+            id="a grant for ever",
             marks=SWEEP,
         ),
         pytest.param(

@@ -146,7 +146,8 @@ def _run(argv: list[str]) -> int:
     except (_CtrlCError, KeyboardInterrupt, typer.Abort):
         return _end_quietly(argv)
     except _ReaderGoneError as gone:
-        if _prints_lines(_before_dashes(argv)) and isinstance(gone.__cause__, OSError):
+        words = _before_dashes(argv)
+        if _prints_lines(words) and not {"-h", "--help"} & {*words} and isinstance(gone.__cause__, OSError):
             # Of work that was under way nobody knows how it ended.
             return _tell(streams.unwritable(gone.__cause__), argv)
         # `modelctl list | head -1`: the reader has what it wanted. The signal itself stays ignored, since a closed

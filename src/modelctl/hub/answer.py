@@ -17,6 +17,8 @@ _END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _WITHOUT_BODY = {204, 304}
+# Servers send one or two before an answer.
+_MOST_INTERIM = 16
 
 
 class BrokenResponseError(OSError):
@@ -43,10 +45,11 @@ class Wire:
             raise ConnectionResetError("more came than was asked for")
         self._socket.sendall(request)
         self._flow = Flow(self._stall)
-        version, status, headers = self._head()
-        while status < 200:
+        for _ in range(_MOST_INTERIM):
             version, status, headers = self._head()
-        return Answer(self, status, headers, method=method, is_old=version == "0")
+            if status >= 200:
+                return Answer(self, status, headers, method=method, is_old=version == "0")
+        raise BrokenResponseError("broken answer: interim ones without an end")
 
     def read_into(self, view: memoryview) -> int:
         """Read some bytes, 0 where the other side has ended."""

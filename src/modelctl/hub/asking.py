@@ -5,8 +5,9 @@ from typing import Any
 
 import httpx2
 
+from modelctl.errors import UnreachableError
 from modelctl.hub.flow import Flow, TooSlowError
-from modelctl.hub.patience import Patience, TryAgainError, retry_after
+from modelctl.hub.patience import KEEP_GOING, Patience, TryAgainError, retry_after
 
 CONNECT_SECONDS = 10.0
 _PASSING = {408, 429, 500, 502, 503, 504}
@@ -48,6 +49,9 @@ class PatientClient(httpx2.Client):
             raise TryAgainError("does not answer in time", is_silence=True) from exc
         except (httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError, TooSlowError) as exc:
             raise TryAgainError(f"breaks off: {str(exc) or type(exc).__name__}") from exc
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as exc:
+            # As an error of ours: huggingface_hub would ask for the next page again, and again, with words of its own.
+            raise UnreachableError(f"{self._name} cannot be reached: {exc}", hint=KEEP_GOING) from exc
         return response
 
     def _keep_token(self, request: httpx2.Request) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelctl.errors import ModelctlError, NotAllowedError, NotFoundError, NotWholeError, UnreachableError, UsageError
 from modelctl.hub import suggestions
+from modelctl.hub.connection import no_socks
 from modelctl.hub.patience import KEEP_GOING, Patience
 from modelctl.ref import ModelRef, is_commit
 from modelctl.store import tree
@@ -268,11 +269,8 @@ def _translated(hub: Hub, ref: ModelRef, *, known: Sequence[str] | None = None) 
     except _network_errors() as exc:
         raise unreachable(hub, str(exc) or type(exc).__name__) from exc
     except ImportError as exc:
-        # What httpx raises for want of the package that it would speak SOCKS with; our own transfers do not either.
-        raise UnreachableError(
-            "the environment names a SOCKS proxy, and modelctl speaks with HTTP proxies alone",
-            hint="name an HTTP proxy in `https_proxy`, or unset `all_proxy`",
-        ) from exc
+        # What httpx raises for want of the package that it would speak SOCKS with.
+        raise no_socks() from exc
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         # What stands between us and the Hub answered in its place, such as a captive portal.
         raise unreachable(hub, "its answer is not that of a Hub") from exc
@@ -282,4 +280,4 @@ def _network_errors() -> tuple[type[Exception], ...]:
     import httpx2
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    return (httpx2.HTTPError, OfflineModeIsEnabled, OSError)
+    return (httpx2.HTTPError, httpx2.InvalidURL, OfflineModeIsEnabled, OSError)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 
 from modelctl import __version__
+from modelctl.errors import UnreachableError
 from modelctl.hub.answer import Answer, BrokenResponseError, Wire
 
 MAX_REDIRECTS = 10
@@ -138,26 +139,40 @@ class Connections:
         return line.wire.ask(request.encode("latin-1"), method=method)
 
 
+def no_socks() -> UnreachableError:
+    """The error for a proxy that does not speak HTTP."""
+    return UnreachableError(
+        "the environment names a SOCKS proxy, and modelctl speaks with HTTP proxies alone",
+        hint="name an HTTP proxy in `https_proxy`, or unset `all_proxy`",
+    )
+
+
 def is_redirect(answer: Answer) -> bool:
     """Whether an answer sends the caller elsewhere."""
     return answer.status in _REDIRECTS and "location" in answer.headers
 
 
 def _open(origin: str, timeout: float) -> _Line:
-    proxy = _proxy(origin)
     try:
+        proxy, parts = _proxy(origin), urllib.parse.urlsplit(origin)
+        host = parts.netloc.rpartition("@")[2].encode("idna").decode()
         connection = _connect(origin, proxy, timeout)
         connection.connect()
     except http.client.HTTPException as exc:
         raise BrokenResponseError(f"broken answer: {str(exc) or type(exc).__name__}") from exc
-    parts = urllib.parse.urlsplit(origin)
-    headers = {"Host": parts.netloc.rpartition("@")[2], "User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+    except OSError:
+        # Not below: a certificate that cannot be verified is a `ValueError` too.
+        raise
+    except ValueError as exc:
+        # A host that no name server can be asked for, or a proxy's port that is none.
+        raise BrokenResponseError(f"`{origin}`, or the proxy before it, is no address: {exc}") from exc
+    headers = {"Host": host, "User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
     # A plain proxy takes the whole address in the request line.
     is_plain = proxy is not None and parts.scheme == "http"
     if proxy is not None and is_plain:
         headers |= _proxy_authorisation(proxy)
     text = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return _Line(connection, Wire(connection.sock), prefix=origin if is_plain else "", headers=text)
+    return _Line(connection, Wire(connection.sock), prefix=f"{parts.scheme}://{host}" if is_plain else "", headers=text)
 
 
 def _connect(origin: str, proxy: urllib.parse.SplitResult | None, timeout: float) -> http.client.HTTPConnection:
@@ -181,7 +196,10 @@ def _proxy(origin: str) -> urllib.parse.SplitResult | None:
     address = proxies.get(parts.scheme) or proxies.get("all")
     if not address or urllib.request.proxy_bypass(parts.hostname or ""):
         return None
-    return urllib.parse.urlsplit(address if "://" in address else f"http://{address}")
+    proxy = urllib.parse.urlsplit(address if "://" in address else f"http://{address}")
+    if proxy.scheme.startswith("socks"):
+        raise no_socks()
+    return proxy
 
 
 def _proxy_authorisation(proxy: urllib.parse.SplitResult) -> dict[str, str]:

@@ -7,14 +7,12 @@ further than the final hash: what a partial claims to hold counts only once the 
 import contextlib
 import json
 import os
-import stat
 import threading
 from pathlib import Path
 
-from modelctl.store import changes, reading
+from modelctl.store import changes, journal
+from modelctl.store.journal import Range
 from modelctl.store.layout import RepoPaths
-
-Range = tuple[int, int]
 
 
 class Partial:
@@ -30,7 +28,7 @@ class Partial:
         changes.make_folder(self.path.parent)
         try:
             self.descriptor = changes.open_own(self.path, os.O_RDWR)
-            self._received = journalled(paths, digest, size)
+            self._received = journal.ranges(paths, digest, size=size)
             os.ftruncate(self.descriptor, size)
         except OSError as exc:
             exc.filename = exc.filename or self.path
@@ -74,7 +72,7 @@ class Partial:
             except OSError as exc:
                 exc.filename = self.path
                 raise changes.translated(exc, doing="write") from exc
-            self._received = _merged([*self._received, (start, offset)])
+            self._received = journal.merged([*self._received, (start, offset)])
             self.unsaved += offset - start
 
     def adopt(self) -> None:
@@ -107,6 +105,11 @@ class Partial:
             raise changes.translated(exc, doing="write") from exc
         finally:
             self._saving.release()
+
+    def settle(self) -> None:
+        """Wait until the save that is under way, if one is, has ended."""
+        with self._saving:
+            pass
 
     def publish(self, blob: Path) -> None:
         """Give the proven content its final name. The content is durable before, the journal goes after."""
@@ -153,37 +156,3 @@ class Partial:
         finally:
             os.close(descriptor)
         temporary.replace(self._journal)
-
-
-def journalled(paths: RepoPaths, digest: str, size: int) -> list[Range]:
-    """The ranges of an unfinished blob that its journal vouches for, as far as its file can hold them."""
-    try:
-        there = paths.partial(digest).lstat()
-    except OSError:
-        return []
-    if not stat.S_ISREG(there.st_mode) or there.st_size > size:
-        return []
-    match reading.document(paths.journal(digest)):
-        case {"size": int(of), "received": list(ranges)} if of == size:
-            # A file that hf_xet was writing is as long as what it holds.
-            return _merged([(span[0], span[1]) for span in ranges if _is_range(span, there.st_size)])
-        case _:
-            return []
-
-
-def _is_range(span: object, size: int) -> bool:
-    match span:
-        case [int(start), int(end)]:
-            return 0 <= start < end <= size
-        case _:
-            return False
-
-
-def _merged(ranges: list[Range]) -> list[Range]:
-    merged: list[Range] = []
-    for start, end in sorted(ranges):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return merged

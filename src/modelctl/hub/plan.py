@@ -13,10 +13,9 @@ from modelctl.errors import ModelctlError, NotFoundError, UnreachableError
 from modelctl.hub import client, documents
 from modelctl.hub.client import Hub, Resolved
 from modelctl.hub.file import PlannedFile, is_present, is_shown
-from modelctl.hub.partial import journalled
 from modelctl.ref import ModelRef, is_commit
 from modelctl.selection import Selection
-from modelctl.store import disk, layout, scan, tree, twins
+from modelctl.store import disk, journal, layout, scan, tree, twins
 from modelctl.store.layout import RepoPaths
 from modelctl.store.tree import TreeFile
 from modelctl.store.twins import Twin
@@ -281,7 +280,7 @@ def _refuse_unloadable(ref: ModelRef, found: Selection) -> None:
 
 def _resumed(paths: RepoPaths, digest: str, size: int) -> int:
     """Bytes of an interrupted blob that its journal vouches for."""
-    return sum(end - start for start, end in journalled(paths, digest, size))
+    return sum(end - start for start, end in journal.ranges(paths, digest, size=size))
 
 
 def _commits(paths: RepoPaths) -> set[str]:

@@ -19,6 +19,8 @@ _BUFFER = 1024 * 1024
 _FIRST_READ = 64 * 1024
 _SAVE_BYTES = 8 * 1024 * 1024
 _SAVE_SECONDS = 2.0
+# What a kill may cost of one file; a disk that is slower than the line is waited for.
+_MOST_UNSAVED = 16 * 1024 * 1024
 _HASH_STEP = 1024 * 1024
 _REFUSED = {401, 403, 404, 410}
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
@@ -135,6 +137,8 @@ class Transfer:
             length = min(length * 2, _BUFFER) if took < 0.05 else max(length // 2, 4096) if took > 0.25 else length
             if self.partial.unsaved >= _SAVE_BYTES or began - self._saved_at >= _SAVE_SECONDS:
                 self.save()
+                if self.partial.unsaved >= _MOST_UNSAVED:
+                    self.partial.settle()
         return at
 
     def _check_range(self, answer: Answer, start: int) -> None:

@@ -2,17 +2,17 @@
 
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from modelctl.errors import ModelctlError, UnreachableError
-from modelctl.hub import hashing, small, transfer, uninterrupted
+from modelctl.hub import hashing, small, uninterrupted
 from modelctl.hub.bloblocks import BlobLocks
 from modelctl.hub.connection import Connections
 from modelctl.hub.ledger import Ledger
 from modelctl.hub.patience import KEEP_GOING, TryAgainError, passing, reason
+from modelctl.hub.queue import Job, Queue
 from modelctl.hub.source import Blob, Refusal, WrongBytesError, not_whole
 from modelctl.hub.transfer import NoRangesError, Transfer
 from modelctl.hub.width import FILE, Pace
@@ -39,15 +39,6 @@ class Limits:
     transport: Literal["http", "xet"] = "http"
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """One thing for a worker to do: a small blob, the opening of a large one, or a part of one (`None`: the whole)."""
-
-    blob: Blob
-    transfer: Transfer | None = None
-    span: tuple[int, int] | None = None
-
-
 class Workers:
     """Fetches blobs into a model's folder. One instance runs once.
 
@@ -60,7 +51,7 @@ class Workers:
         self._limits = limits
         self._force = force
         self._ledger = Ledger((), {})
-        self._jobs: deque[_Job] = deque()
+        self._queue = Queue(())
         self._locks = BlobLocks(paths)
         self._pace = Pace(limits.max_workers)
         self._threads: list[threading.Thread] = []
@@ -79,7 +70,7 @@ class Workers:
         """
         little = [blob for blob in blobs if blob.size <= small.LARGEST]
         large = sorted((blob for blob in blobs if blob.size > small.LARGEST), key=lambda blob: -blob.size)
-        self._jobs.extend(_Job(blob) for blob in (*little, *large))
+        self._queue = Queue((*little, *large))
         for folder in (self._paths.partials, self._paths.blobs):
             changes.make_folder(folder)
         ledger = self._ledger = Ledger(blobs, {blob.digest: resumed.get(blob.digest, 0) for blob in large})
@@ -137,32 +128,37 @@ class Workers:
         finally:
             connections.close()
 
-    def _take(self, at: int) -> _Job | None:
+    def _take(self, at: int) -> Job | None:
         with self._ledger.changed:
             while self._ledger.is_going_on:
-                if self._jobs and at < self._pace.count:
-                    return self._jobs.popleft()
+                width = self._pace.count
+                if at < width and (job := self._queue.take(width=width)):
+                    return job
                 self._ledger.changed.wait(_TICK)
         return None
 
-    def _persist(self, job: _Job, connections: Connections) -> None:
+    def _persist(self, job: Job, connections: Connections) -> None:
         """Do a job until it is done, with growing pauses while it fails and nothing arrives."""
-        tries, at = 0, _position(job)
+        tries, at, since = 0, _position(job), time.monotonic()
         while not self._ledger.stop.is_set():
             try:
                 self._do(job, connections)
             except (TryAgainError, OSError) as exc:
                 job, before = self._remainder(job), at
                 at = _position(job)
-                tries = 1 if at > before else tries + 1
-                self._pause(job, exc, tries)
+                if at > before:
+                    tries, since = 0, time.monotonic()
+                tries += 1
+                self._pause(job, exc, tries, since)
             else:
                 return
 
-    def _pause(self, job: _Job, exc: TryAgainError | OSError, tries: int) -> None:
+    def _pause(self, job: Job, exc: TryAgainError | OSError, tries: int, since: float) -> None:
         again = passing(exc)
         pause = again.pause(tries)
-        if tries > _TRIES or self._ledger.silence + pause > self._limits.patience:
+        # Where others arrive meanwhile there is no silence, and one that never comes would be asked for for ever.
+        is_in_vain = tries > _TRIES and (not pause or time.monotonic() - since > self._limits.patience)
+        if is_in_vain or self._ledger.silence + pause > self._limits.patience:
             why = reason(again, patience=self._limits.patience)
             raise UnreachableError(f"`{job.blob.name}` cannot be fetched: {why}", hint=KEEP_GOING) from exc
         if pause:
@@ -170,7 +166,7 @@ class Workers:
             self._ledger.say(f"`{job.blob.name}`: {again}; trying again in {pause:.1f} s")
             self._ledger.stop.wait(pause)
 
-    def _do(self, job: _Job, connections: Connections) -> None:
+    def _do(self, job: Job, connections: Connections) -> None:
         if job.transfer is None and job.blob.size <= small.LARGEST:
             self._fetch_small(job.blob, connections)
         elif job.transfer is None:
@@ -215,17 +211,15 @@ class Workers:
                 self._waiting.add(blob.digest)
                 self._ledger.say(f"`{blob.name}`: another tool is fetching it; waiting for that")
             self._ledger.excuse()
-            self._jobs.append(_Job(blob))
+            self._queue.postpone(blob)
             self._ledger.changed.wait(_TICK)
 
     def _queue_segments(self, one: Transfer) -> None:
         with self._ledger.changed:
-            spans = [None] if one.as_whole else one.partial.gaps(transfer.SEGMENT)
-            jobs = [_Job(one.blob, one, span) for span in spans]
-            self._jobs.extendleft(reversed(jobs))
+            self._queue.divide(one)
             self._ledger.changed.notify_all()
 
-    def _fetch_segment(self, job: _Job, connections: Connections) -> None:
+    def _fetch_segment(self, job: Job, connections: Connections) -> None:
         one, span = job.transfer, job.span
         if one is None or span is None or span[0] >= span[1]:
             return
@@ -240,10 +234,10 @@ class Workers:
 
     def _fall_back_to_whole(self, one: Transfer) -> None:
         with self._ledger.changed:
-            self._jobs = deque(job for job in self._jobs if job.transfer is not one)
+            self._queue.drop(one)
             if not one.as_whole:
                 one.as_whole = True
-                self._jobs.append(_Job(one.blob, one))
+                self._queue.divide(one)
                 self._ledger.say(f"`{one.blob.name}`: the server sends no parts, so the whole is fetched")
 
     def _fetch_whole(self, one: Transfer, connections: Connections) -> None:
@@ -255,7 +249,7 @@ class Workers:
         finally:
             self._ledger.arrive(max(0, one.partial.received - before))
 
-    def _remainder(self, job: _Job) -> _Job:
+    def _remainder(self, job: Job) -> Job:
         """The job without what has arrived of it."""
         if job.transfer is None or job.span is None:
             return job
@@ -263,7 +257,7 @@ class Workers:
         left = [gap for gap in job.transfer.partial.gaps(job.blob.size) if gap[0] < end and gap[1] > start]
         span = (max(left[0][0], start), end) if left else (end, end)
         self._ledger.arrive(span[0] - start)
-        return _Job(job.blob, job.transfer, span)
+        return Job(job.blob, job.transfer, span)
 
     def _start_again(self, one: Transfer) -> None:
         """Fetch a large blob once more, whose content has turned out to be wrong."""
@@ -287,7 +281,7 @@ def _saving_failed(one: Transfer) -> ModelctlError | None:
     return None
 
 
-def _position(job: _Job) -> int:
+def _position(job: Job) -> int:
     return job.span[0] if job.span else 0
 
 

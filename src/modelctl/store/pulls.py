@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from modelctl import quantisations
-from modelctl.store import reading, tree
+from modelctl.store import journal, reading, tree
 from modelctl.store.layout import RepoPaths
 from modelctl.store.model import Download
 from modelctl.store.tree import TreeFile
@@ -79,13 +79,4 @@ def received(paths: RepoPaths, names: tuple[str, ...], listing: Mapping[str, Tre
 
 def journalled(paths: RepoPaths, digest: str) -> int:
     """The bytes of an unfinished blob that its journal vouches for."""
-    match reading.document(paths.journal(digest)):
-        case {"size": int(size), "received": list(ranges)}:
-            spans = [span for span in ranges if isinstance(span, list) and len(span) == 2]
-            return sum(end - start for start, end in spans if _is_range(start, end, size))
-        case _:
-            return 0
-
-
-def _is_range(start: object, end: object, size: int) -> bool:
-    return isinstance(start, int) and isinstance(end, int) and 0 <= start < end <= size
+    return sum(end - start for start, end in journal.ranges(paths, digest))

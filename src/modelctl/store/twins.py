@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from modelctl.errors import NotWholeError
+from modelctl.errors import ModelctlError, NoRoomError
 from modelctl.progress import Progress
 from modelctl.ref import is_commit
 from modelctl.store import changes, copying, crew, disk, layout, tree
@@ -83,19 +83,22 @@ def spares(paths: RepoPaths) -> Iterator[Path]:
 def _bring(paths: RepoPaths, twin: Twin, tell: crew.Tell) -> bool:
     """One content; `False`, and no trace, where it is not what it should be."""
     place, spare = paths.blob(twin.digest), paths.partials / f"{twin.digest}.spare"
-    if not twin.path.is_file():
-        return False
-    if twin.way == "prove":
-        return copying.matches(place, twin.digest, tell)
     try:
+        if twin.way == "prove":
+            return copying.matches(place, twin.digest, tell)
+        if not _is_plain(twin.path):
+            return False
         if twin.way == "link" and copying.link(twin.path, spare):
             # The second name and not the first: that may lead to another file by now.
-            if not copying.matches(spare, twin.digest, tell):
+            if not _is_plain(spare) or not copying.matches(spare, twin.digest, tell):
                 return False
         else:
             copying.copy(twin.path, spare, twin.digest, tell)
         spare.replace(place)
-    except NotWholeError:
+    except NoRoomError:
+        raise
+    except ModelctlError:
+        # It is damaged, has gone, or cannot be read. Where it is our own folder that fails, the fetch says so.
         return False
     except OSError as exc:
         raise changes.translated(exc, doing="write") from exc
@@ -105,6 +108,13 @@ def _bring(paths: RepoPaths, twin: Twin, tell: crew.Tell) -> bool:
     paths.partial(twin.digest).unlink(missing_ok=True)
     paths.journal(twin.digest).unlink(missing_ok=True)
     return True
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether a path is a file itself: a second name for a link would be another link, and hold nothing."""
+    with contextlib.suppress(OSError):
+        return stat.S_ISREG(path.lstat().st_mode)
+    return False
 
 
 def _candidates(paths: RepoPaths, wanted: Mapping[str, int], caches: Sequence[Path]) -> Iterator[tuple[str, Path]]:
