@@ -92,13 +92,15 @@ class _Arrival:
             changes.sync_folder(folder)
 
     def take_back(self, *, is_new: bool) -> None:
-        """Undo what came before the failure; the source has it all. What a revision shows stays."""
+        """Undo what came before the failure; the source has it all. What a revision of the target shows stays."""
         if is_new and self.target.folder.is_dir():
             disposal.finish(self.target.hub, disposal.set_model_aside(self.target), lambda _: None)
             trash.empty(self.target.hub)
             return
+        used = disposal.used(links.read(self.target))
         for path in () if self.is_shown else self.brought:
-            path.unlink(missing_ok=True)
+            if path.name not in used:
+                path.unlink(missing_ok=True)
         deletion.delete(self.incoming)
         changes.tidy(self.target)
 
