@@ -236,6 +236,22 @@ class Meanwhile(Silence):
             self.change()
 
 
+class TestTakenBack:
+    """What failed after some of it had come: nothing that the target shows goes with what is taken back."""
+
+    @BOTH_SIDES
+    def test_what_has_healed_the_target_stays(self, cache: StoreBuilder, there: StoreBuilder) -> None:
+        cache.add("acme/tiny", files={"config.json": "damaged", "good.txt": "good"})
+        there.add("acme/tiny", files={"config.json": "0", "good.txt": "good"})
+        cache.blob("acme/tiny", "config.json").write_text("DAMAGED")
+        there.blob("acme/tiny", "good.txt").write_text("cut")
+        before = held(cache.hub)
+        assert errors(migrate(cache, there)) != []
+        assert held(cache.hub) == before
+        assert there.blob("acme/tiny", "good.txt").read_text() in {"good", "cut"}
+        assert not there.paths("acme/tiny").private.exists()
+
+
 class TestChangesInBetween:
     @BOTH_SIDES
     @pytest.mark.parametrize("at", ["begin", "advance"])

@@ -7,6 +7,7 @@ file, SHA-256), says whether that was right.
 import hashlib
 import itertools
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -215,7 +216,7 @@ class Laid:
                 outside.write_text("outside")
                 entry = commits[at % len(commits)] / "outside.txt"
                 if not entry.is_symlink():
-                    entry.symlink_to(outside)
+                    entry.symlink_to(os.path.relpath(outside, entry.parent) if at % 2 else outside)
                 self.truth[paths.folder.name, entry.parent.name, entry.name] = hashlib.sha256(b"outside").hexdigest()
 
 

@@ -143,11 +143,8 @@ def execute(plan: MigrationPlan, progress: Progress, *, busy: Mapping[str, str] 
     users = shared.users_if_any(plan.source)
     for move in plan.moves:
         try:
-            if busy and move.source.id in busy and not plan.terms.keeps:
-                raise BusyError(
-                    f"`{move.source.id}` is being served by {busy[move.source.id]}",
-                    hint="stop it, then run the same command again",
-                )
+            if not plan.terms.keeps:
+                _refuse_served(move, busy or {})
             result = _execute(move, tell, users, terms=plan.terms)
         except ModelctlError as error:
             failures.append(Failure(move.source.id, error))
@@ -156,12 +153,23 @@ def execute(plan: MigrationPlan, progress: Progress, *, busy: Mapping[str, str] 
         else:
             moved.append(result)
             progress.file(move.source.id, size=move.size, source=_DONE[plan.terms.mode])
+    # Renames are made durable once for all of them: that costs more than they do.
+    for hub in (plan.target, plan.source) if any(each.way == "rename" for each in moved) else ():
+        changes.sync_folder(hub)
     freed = 0
     if not plan.terms.keeps:
         leftovers = disposal.finish_leftovers(plan.source, lambda _: None)
         freed = leftovers.freed
         failures += leftovers.failures
     return MigrationResult(tuple(moved), tuple(failures), freed, disk.free(plan.source), disk.free(plan.target))
+
+
+def _refuse_served(move: Move, busy: Mapping[str, str]) -> None:
+    if move.source.id in busy:
+        raise BusyError(
+            f"`{move.source.id}` is being served by {busy[move.source.id]}",
+            hint="stop it, then run the same command again",
+        )
 
 
 _DONE = {"move": "moved", "copy": "copied", "link": "linked", "symlink": "linked"}

@@ -62,7 +62,8 @@ def contents(there: Links, commits: Iterable[str]) -> list[Content]:
         for entry in there.snapshots[commit]:
             blob = there.blobs.get(entry.digest)
             if blob is not None and blob.size is not None and blob.kind in {"file", "shared", "beside"}:
-                blobs[blob.name] = Content(blob.payload or blob.path.resolve(), blob.size, blob.name)
+                path = blob.path.resolve() if blob.kind == "beside" else blob.payload or blob.path
+                blobs[blob.name] = Content(path, blob.size, blob.name)
             elif entry.kind in _OWN and entry.path.is_file():
                 digest = _listed(listing, entry)
                 content = Content(entry.path.resolve(), entry.size, digest, commit, entry.name)
@@ -77,14 +78,12 @@ def rename(there: Links, target: RepoPaths, users: shared.Users) -> bool:
     """Give a whole model its new place by one rename, after what it shares with others has become its own.
 
     `users` are those of the source's shared payloads. `False` where no rename leads there: then the model is where it
-    was, and whole.
+    was, and whole. The caller makes the names in both hub folders durable: until then it is in one of them.
     """
     source = there.paths
     try:
         detaching.detach(there, users)
         source.folder.rename(target.folder)
-        changes.sync_folder(target.hub)
-        changes.sync_folder(source.hub)
         for path in there.unfinished:
             (target.blobs / path.name).unlink(missing_ok=True)
     except OSError as exc:
