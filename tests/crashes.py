@@ -109,7 +109,7 @@ def held(*hubs: Path) -> set[Content]:
     """All content that can be reached in some hub folders: repository folder, revision, file, SHA-256."""
     found = set()
     for hub in hubs:
-        for snapshot in hub.glob("models--*/snapshots/*"):
+        for snapshot in hub.glob("*--*/snapshots/*"):
             for path in snapshot.rglob("*"):
                 if path.is_file():
                     digest = hashlib.sha256(path.read_bytes()).hexdigest()

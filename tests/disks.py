@@ -49,15 +49,20 @@ def small_disk(folder: Path, size: int) -> Iterator[Path]:
 
 
 @contextmanager
-def bind_mount(source: Path, folder: Path) -> Iterator[Path]:
-    """A folder shown at a second place, as containers are given theirs: the same disk, and no rename leads there."""
-    folder.mkdir(parents=True)
+def bind_mount(source: Path, folder: Path, *, read_only: bool = False) -> Iterator[Path]:
+    """A folder shown at a second place, as containers are given theirs: the same disk, and no rename leads there.
+
+    It may be the same place: then `read_only` lets nobody write there, be it root.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     mount = shutil.which("mount")
     if os.geteuid() != 0 or mount is None:
         pytest.skip("only root can mount")
     if subprocess.run([mount, "--bind", source, folder], check=False).returncode:
         pytest.skip("nothing can be mounted here")
     try:
+        if read_only:
+            subprocess.run([mount, "-o", "remount,bind,ro", folder], check=True)
         yield folder
     finally:
         subprocess.run(["umount", folder], check=True)  # noqa: S607 - where mount is, it is

@@ -49,7 +49,7 @@ class StoreBuilder:
                 path.write_bytes(content.encode() if isinstance(content, str) else content)
             commit = lay_out(Path(scratch), self.hub, model_id, ref=revision, lfs=tuple(lfs or ()))
         if kind == "shared":
-            self._share_blobs(paths)
+            self.share_blobs(model_id)
         elif kind == "copies":
             self._copy_blobs(paths, commit)
         if not tree:
@@ -67,8 +67,9 @@ class StoreBuilder:
         commit = revision if layout.is_git_sha1(revision) else paths.ref(revision).read_text(encoding="ascii")
         return paths.entry(commit, name).resolve(strict=True)
 
-    def _share_blobs(self, paths: RepoPaths) -> None:
+    def share_blobs(self, model_id: str) -> None:
         """Move LFS blobs into the cache-wide store, as huggingface_hub 2.3 and newer keep those of Xet."""
+        paths = self.paths(model_id)
         shared = layout.shared_blobs(self.hub)
         shared.mkdir(exist_ok=True)
         marker = shared / layout.SHARED_MARKER

@@ -140,6 +140,19 @@ def test_a_generating_model_answers(run: Command, store: StoreBuilder, env: dict
     assert session_of(record.engine_pid) == []
 
 
+def test_a_migrated_model_is_served(run: Command, cache: StoreBuilder, env: dict[str, str], tmp_path: Path) -> None:
+    """Out of a cache with shared blobs, by copy to another folder and by rename from there into the project."""
+    sample = samples.lay_out_sample(cache.hub)
+    cache.share_blobs(sample.id)
+    assert run("migrate", "--from-cache", "--to", tmp_path / "shelf", "--copy").code == 0
+    assert run("rm", "--cache", sample.id, "--yes").code == 0
+    assert run("migrate", "--from", tmp_path / "shelf", "--yes").code == 0
+    with serving(run, sample.id, "--port", "0", *FAST, env=env) as server:
+        one, two, other = _embeddings(server.until_ready(seconds=START), sample.id)
+        assert server.send(signal.SIGTERM).finish().code == 0
+    assert _product(one, two) > _product(one, other) + 0.2
+
+
 def test_nothing_outlives_a_killed_modelctl(
     run: Command, store: StoreBuilder, env: dict[str, str], state_dir: Path
 ) -> None:

@@ -93,7 +93,7 @@ class TestPlain:
             "`acme/one`: `main` names another revision in the target, and goes on doing so (`--overwrite-refs`)\n"
             in done.stderr
         )
-        assert "`acme/one`: an unfinished download of 2 B is left out\n" in done.stderr
+        assert "`acme/one`: 2 B that no revision uses are left out\n" in done.stderr
         assert len(accepted(store.hub)["acme/one"]) == 2
 
 

@@ -12,14 +12,12 @@ from modelctl.progress import Silence
 from modelctl.store import layout, lock, migration, naming, scan, shared
 from modelctl.store.migration import MigrationPlan, MigrationResult
 from modelctl.store.route import Terms
-from tests.command import Command
-from tests.crashes import Crashes, held
+from tests.crashes import held
 from tests.disks import bind_mount, small_disk
 from tests.second_opinion import accepted, loads
 from tests.stores import Layout, StoreBuilder
 
 WEIGHTS = {"model.safetensors": b"w" * 300_000}
-SAMPLE = [pytest.param(3), pytest.param(None, marks=pytest.mark.sweep)]
 
 
 def plan(cache: StoreBuilder, store: StoreBuilder, *names: str, keep: bool = False) -> MigrationPlan:
@@ -513,58 +511,6 @@ class TestObstacles:
         with pytest.raises(ModelctlError, match="is a file where a folder should be"):
             migrate(cache, StoreBuilder(tmp_path / "file" / "hub"))
         assert accepted(cache.hub)
-
-
-class TestKilled:
-    """Killed before any of its changes: no content is lost, no model looks whole and is not, once more completes it."""
-
-    CASES = ("rename", "shared", "merge", "copy", "copy shared", "copy copies")
-
-    @pytest.mark.parametrize("count", SAMPLE)
-    @pytest.mark.parametrize("case", CASES)
-    def test_anywhere(
-        self, cache: StoreBuilder, run: Command, case: str, count: int | None, request: pytest.FixtureRequest
-    ) -> None:
-        there: StoreBuilder = request.getfixturevalue("far" if "copy" in case else "store")
-        kind: Layout = "shared" if "shared" in case else "copies" if "copies" in case else "links"
-
-        def prepare() -> None:
-            for builder in (cache, there):
-                shutil.rmtree(builder.hub, ignore_errors=True)
-            files = {"config.json": '{"a": 1}', "folder/same": "same"}
-            cache.add("acme/one", files=files, lfs=WEIGHTS, kind=kind)
-            cache.add("acme/two", files={"config.json": "2"}, lfs=WEIGHTS, kind=kind)
-            there.hub.mkdir(parents=True)
-            if case == "merge":
-                there.add("acme/one", files={"config.json": "0", "same": "same"}, revision="v0")
-
-        prepare()
-        before = held(cache.hub, there.hub)
-        argv = ("migrate", "--from-cache", "acme/one", "--yes", "--models-dir", there.hub.parent)
-        crashes = Crashes(run, roots=(cache.hub, there.hub))
-        for killed in crashes.each(*argv, prepare=prepare, count=count):
-            assert held(cache.hub, there.hub) == before, killed
-            _check_honest(cache, before, str(killed))
-            _check_honest(there, before, str(killed))
-            done = run(*argv)
-            # All that is left to do may have been to free what the source had let go of.
-            assert done.code == 0 or (done.code == 3 and not cache.paths("acme/one").folder.exists()), (killed, done)
-            assert held(there.hub) == {content for content in before if content[0] == "models--acme--one"}, killed
-            assert held(cache.hub) == {content for content in before if content[0] == "models--acme--two"}, killed
-            assert accepted(there.hub)
-            assert set(accepted(cache.hub)) == {"acme/two"}
-            loads(there.hub, "acme/one")
-            loads(cache.hub, "acme/two")
-            assert not (there.paths("acme/one").private).exists(), killed
-
-
-def _check_honest(builder: StoreBuilder, before: set[tuple[str, str, str, str]], killed: str) -> None:
-    """A revision that another tool would take for whole has all its files."""
-    for snapshot in builder.hub.glob("models--*/snapshots/*"):
-        expected = {content for content in before if content[:2] == (snapshot.parent.parent.name, snapshot.name)}
-        assert {content for content in held(builder.hub) if content[1] == snapshot.name} >= expected, killed
-    for ref in builder.hub.glob("models--*/refs/*"):
-        assert (ref.parent.parent / "snapshots" / ref.read_text()).is_dir(), killed
 
 
 def test_names_of_targets(cache: StoreBuilder, store: StoreBuilder) -> None:

@@ -97,6 +97,7 @@ def show_plan(out: show.Output, plan: "MigrationPlan") -> None:
     if rows:
         out.table(columns, rows)
     room = f"writes {show.size(plan.writes)} of {show.size(plan.free)} free"
+    room += "" if plan.has_room else ", which is too little"
     room += f", frees {show.size(plan.frees)} at the source" if plan.frees else ""
     out.line(f"{show.plural(len(rows), 'model')}, {show.size(plan.size)}, {room}")
     _say_details(out, plan)
@@ -129,7 +130,7 @@ def _say_details(out: show.Output, plan: "MigrationPlan") -> None:
         if move.shared:
             out.say(f"  `{move.source.id}`: {show.size(move.shared)} of it are shared with models that stay whole")
         if move.left_out:
-            out.say(f"  `{move.source.id}`: an unfinished download of {show.size(move.left_out)} is left out")
+            out.say(f"  `{move.source.id}`: {show.size(move.left_out)} that no revision uses are left out")
     if plan.terms.mode == "symlink" and plan.moves:
         out.say(
             f"  what is removed from `{plan.source}` is gone from `{plan.target}` too; `rm` there takes the link only"
@@ -164,6 +165,8 @@ def _free(plan: "MigrationPlan", result: "MigrationResult") -> str:
 
 def _undo(ends: Ends, plan: "MigrationPlan", moves: list["Move"]) -> str | None:
     """The command that brings back what was moved, or removes what was copied or linked."""
+    # What a ref named before is not known any more, and what was there already has not come.
+    moves = [move for move in moves if move.new and not move.refs_overwritten]
     names = [shlex.quote(name) for move in moves for name in _names(move)]
     has_datasets = any(move.source.id.startswith("datasets/") for move in moves)
     if plan.terms.mode == "move" and moves:
@@ -178,4 +181,4 @@ def _names(move: "Move") -> list[str]:
     """What names exactly that which came, where the target has more of the model than that."""
     if move.whole and not move.merges:
         return [move.source.id]
-    return [f"{move.source.id}@{commit}" for commit in move.commits]
+    return [f"{move.source.id}@{commit}" for commit in move.new]

@@ -4,7 +4,7 @@ import errno
 import fcntl
 import os
 import stat
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,9 @@ from modelctl.store.crew import Tell
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-_CHUNK = 4 * 1024 * 1024
+# Small enough to be hashed while it is still in the processor's cache; the buffers are kept, since new ones cost more
+# than what is done with them.
+_CHUNK = 1024 * 1024
 # What a file system answers that has no hard links, has too many of this one, or forbids one on a foreign file.
 _NO_LINK = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES}
 _FICLONE = 0x40049409  # ioctl that lets two files share their blocks until one is written to
@@ -89,7 +91,7 @@ def _copied(source: Path, spare: Path, digest: str, tell: Tell) -> bool:
             descriptor = os.open(spare, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
             try:
                 hashed = _hasher(digest, status.st_size)
-                _hash_prefix(descriptor, hashed, tell)
+                _hash(descriptor, hashed, tell)
                 os.lseek(reading.fileno(), os.lseek(descriptor, 0, os.SEEK_CUR), os.SEEK_SET)
                 _pour(reading.fileno(), descriptor, hashed, tell)
                 is_right = hashed is None or hashed.hexdigest() == digest
@@ -102,13 +104,6 @@ def _copied(source: Path, spare: Path, digest: str, tell: Tell) -> bool:
         raise changes.translated(exc, doing="copy") from exc
 
 
-def _hash_prefix(descriptor: int, hashed: "_Hash | None", tell: Tell) -> None:
-    while chunk := os.read(descriptor, _CHUNK):
-        if hashed is not None:
-            hashed.update(chunk)
-        tell(len(chunk))
-
-
 def matches(path: Path, digest: str, tell: Tell = lambda _: None) -> bool:
     """Whether a file's content is what the digest says; `False` also for a name that is no digest."""
     try:
@@ -116,9 +111,7 @@ def matches(path: Path, digest: str, tell: Tell = lambda _: None) -> bool:
             hashed = _hasher(digest, os.fstat(reading.fileno()).st_size)
             if hashed is None:
                 return False
-            while chunk := reading.read(_CHUNK):
-                hashed.update(chunk)
-                tell(len(chunk))
+            _hash(reading.fileno(), hashed, tell)
     except OSError as exc:
         raise changes.translated(exc, doing="read") from exc
     return hashed.hexdigest() == digest
@@ -142,14 +135,29 @@ def _hasher(digest: str, size: int) -> "_Hash | None":
     return digests.hasher(digest, size) if layout.is_digest(digest) else None
 
 
+def _hash(descriptor: int, hashed: "_Hash | None", tell: Tell) -> None:
+    """Read on to the end."""
+    buffer = memoryview(bytearray(_CHUNK))
+    while count := os.readv(descriptor, [buffer]):
+        if hashed is not None:
+            hashed.update(buffer[:count])
+        tell(count)
+
+
 def _pour(source: int, target: int, hashed: "_Hash | None", tell: Tell) -> None:
-    """Copy all bytes; one thread hashes a chunk while the other writes it."""
+    """Copy all bytes; one thread hashes a chunk while the other writes it and reads the next."""
+    buffers = [memoryview(bytearray(_CHUNK)) for _ in range(2)]
     with ThreadPoolExecutor(max_workers=1) as pool:
-        while chunk := os.read(source, _CHUNK):
-            hashing = pool.submit(hashed.update, chunk) if hashed is not None else None
-            written = 0
-            while written < len(chunk):
-                written += os.write(target, memoryview(chunk)[written:])
+        hashing: Future[None] | None = None
+        while count := os.readv(source, [buffers[0]]):
+            chunk = buffers[0][:count]
             if hashing is not None:
                 hashing.result()
-            tell(len(chunk))
+            hashing = pool.submit(hashed.update, chunk) if hashed is not None else None
+            written = 0
+            while written < count:
+                written += os.write(target, chunk[written:])
+            tell(count)
+            buffers.reverse()
+        if hashing is not None:
+            hashing.result()

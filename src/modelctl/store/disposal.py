@@ -137,7 +137,7 @@ def finish_leftovers(hub: Path, tell: Callable[[int], None]) -> Leftovers:
 
 def _take_up(hub: Path, aside: Aside) -> None:
     """Bring in the blobs that an interrupted removal of revisions had not come to."""
-    paths = layout.paths_at(hub / aside.name)
+    paths = RepoPaths(hub, layout.repository_id(aside.name) or aside.name, aside.name)
     if paths.folder.is_dir():
         with lock.held(paths, "rm"):
             _put_unused_blobs(aside, paths)

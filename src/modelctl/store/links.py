@@ -25,13 +25,13 @@ class Entry:
     """One name in a snapshot.
 
     `blob`: a link to the repository's own blob `digest`. `file`: the content itself, as without symbolic links.
-    `inside`: a link to other content of the repository folder. `outside`: a link that leads anywhere else. `odd`:
-    neither file nor link. `target` is a link's text.
+    `inside`: a link to anything else of the repository folder. `beside`: one into another folder of the same hub.
+    `outside`: a link that leads anywhere else, or nowhere. `odd`: neither file nor link. `target` is a link's text.
     """
 
     name: str
     path: Path
-    kind: Literal["blob", "file", "inside", "outside", "odd"]
+    kind: Literal["blob", "file", "inside", "beside", "outside", "odd"]
     size: int = 0
     digest: str = ""
     target: str = ""
@@ -39,14 +39,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """One name in the blobs folder: a `file`, a link to a `shared` payload, a link `outside`, or something `odd`.
+    """One name in the blobs folder: a `file`, a link to a `shared` payload, or something `odd`.
 
-    `size` is that of the content, `None` where there is none.
+    Other links lead to content that is `beside` it, in another folder of the same hub, or `outside`. `size` is that of
+    the content, `None` where there is none.
     """
 
     name: str
     path: Path
-    kind: Literal["file", "shared", "outside", "odd"]
+    kind: Literal["file", "shared", "beside", "outside", "odd"]
     size: int | None
     payload: Path | None = None
 
@@ -94,6 +95,11 @@ def commits(there: Links, name: str) -> set[str]:
         return {name}
     found = {commit for commit in every if len(name) >= _SHORTEST_COMMIT and commit.startswith(name)}
     return found if len(found) == 1 else set()
+
+
+def leads_into(path: Path, folder: Path) -> bool:
+    """Whether what a path comes to, links followed, lies in a folder."""
+    return os.path.realpath(path).startswith(os.path.join(os.path.realpath(folder), ""))  # noqa: PTH118 - its last slash
 
 
 @dataclass(slots=True)
@@ -152,7 +158,9 @@ class _Reader:
             return Blob(entry.name, path, "odd", None)
         payload = shared.payload(self.paths.hub, target)
         if payload is None:
-            return Blob(entry.name, path, "outside", _size(path, follow=True))
+            size = _size(path, follow=True)
+            is_beside = size is not None and leads_into(path, self.paths.hub)
+            return Blob(entry.name, path, "beside" if is_beside else "outside", size)
         return Blob(entry.name, path, "shared", _size(payload, follow=False), payload)
 
     def _snapshots(self) -> Iterator[tuple[str, tuple[Entry, ...]]]:
@@ -188,8 +196,11 @@ class _Reader:
         size = _size(path, follow=True)
         if size is not None and folder == os.path.realpath(self.paths.blobs):
             return Entry(name, path, "blob", digest=digest, target=target)
-        is_inside = size is not None and real.startswith(f"{os.path.realpath(self.paths.folder)}/")
-        return Entry(name, path, "inside" if is_inside else "outside", size or 0, target=target)
+        is_beside = os.path.lexists(real) and leads_into(path, self.paths.hub)
+        is_inside = is_beside and leads_into(path, self.paths.folder)
+        return Entry(
+            name, path, "inside" if is_inside else "beside" if is_beside else "outside", size or 0, target=target
+        )
 
     def _target(self, path: Path) -> str | None:
         """The text of a link; a folder may let its names be seen and nothing more."""

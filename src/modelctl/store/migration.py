@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelctl.errors import BusyError, ModelctlError, NoRoomError, NotFoundError, UsageError
+from modelctl.errors import BusyError, ModelctlError, NoRoomError, NotAllowedError, NotFoundError, UsageError
 from modelctl.progress import Progress
 from modelctl.store import (
+    arrival,
     changes,
     disk,
     disposal,
@@ -65,6 +66,11 @@ class MigrationPlan:
         return sum(move.writes for move in self.moves)
 
     @property
+    def has_room(self) -> bool:
+        """Whether that fits."""
+        return not self.writes or self.writes + _MARGIN <= self.free
+
+    @property
     def reads(self) -> int:
         """Bytes that are hashed on their way."""
         return sum(move.reads for move in self.moves)
@@ -94,6 +100,8 @@ def plan(source: Path, target: Path, targets: Sequence[Target], *, terms: Terms)
     """Find out how the models of `source` come to `target`. What cannot come is among `skipped`, with its reason."""
     _refuse_nested(source, target)
     moves: list[Move] = []
+    # Those whose links lead into others of this hub folder, before the others have gone.
+    first: list[Move] = []
     skipped: list[Failure] = []
     users = shared.users_if_any(source)
     for wanted in targets:
@@ -102,11 +110,13 @@ def plan(source: Path, target: Path, targets: Sequence[Target], *, terms: Terms)
         there = links.read(wanted.paths)
         try:
             obstacles.refuse(there, keep=terms.keeps)
-            moves.append(route.plan(there, wanted, target, terms=terms, users=users))
+            move = route.plan(there, wanted, target, terms=terms, users=users)
+            (first if obstacles.leads_beside(there) else moves).append(move)
         except NotFoundError:
             raise
         except ModelctlError as error:
             skipped.append(Failure(wanted.paths.id, error))
+    moves = [*first, *moves]
     leftovers = () if terms.keeps else trash.leftovers(source)
     frees = 0 if terms.keeps else _frees(source, [move for move in moves if move.way == "copy"])
     return MigrationPlan(source, target, terms, tuple(moves), tuple(skipped), leftovers, disk.free(target), frees)
@@ -133,11 +143,8 @@ def execute(plan: MigrationPlan, progress: Progress, *, busy: Mapping[str, str] 
     users = shared.users_if_any(plan.source)
     for move in plan.moves:
         try:
-            if busy and move.source.id in busy and not plan.terms.keeps:
-                raise BusyError(
-                    f"`{move.source.id}` is being served by {busy[move.source.id]}",
-                    hint="stop it, then run the same command again",
-                )
+            if not plan.terms.keeps:
+                _refuse_served(move, busy or {})
             result = _execute(move, tell, users, terms=plan.terms)
         except ModelctlError as error:
             failures.append(Failure(move.source.id, error))
@@ -146,12 +153,23 @@ def execute(plan: MigrationPlan, progress: Progress, *, busy: Mapping[str, str] 
         else:
             moved.append(result)
             progress.file(move.source.id, size=move.size, source=_DONE[plan.terms.mode])
+    # Renames are made durable once for all of them: that costs more than they do.
+    for hub in (plan.target, plan.source) if any(each.way == "rename" for each in moved) else ():
+        changes.sync_folder(hub)
     freed = 0
     if not plan.terms.keeps:
         leftovers = disposal.finish_leftovers(plan.source, lambda _: None)
         freed = leftovers.freed
         failures += leftovers.failures
     return MigrationResult(tuple(moved), tuple(failures), freed, disk.free(plan.source), disk.free(plan.target))
+
+
+def _refuse_served(move: Move, busy: Mapping[str, str]) -> None:
+    if move.source.id in busy:
+        raise BusyError(
+            f"`{move.source.id}` is being served by {busy[move.source.id]}",
+            hint="stop it, then run the same command again",
+        )
 
 
 _DONE = {"move": "moved", "copy": "copied", "link": "linked", "symlink": "linked"}
@@ -187,16 +205,19 @@ def _execute(move: Move, tell: Tell, users: shared.Users, *, terms: Terms) -> Mo
     """Bring one model over, under the locks of both sides, and free what the source has let go of."""
     with contextlib.ExitStack() as locks:
         locks.enter_context(lock.held(move.target, "migrate"))
-        if not terms.keeps or obstacles.is_writable(move.source.hub):
+        # Who may only read the source has no lock to take there; what changes meanwhile is found by its hash.
+        with contextlib.suppress(*[NotAllowedError] if terms.keeps else []):
             locks.enter_context(lock.held(move.source, "migrate"))
-        downloads.refuse(move.source)
+        for paths in (move.source, move.target):
+            downloads.refuse(paths)
         there = links.read(move.source)
-        if not disposal.exists(move.source.folder):
+        if not there.snapshots.keys() >= set(move.commits):
             raise NotFoundError(
-                f"`{move.source.id}` has gone in the meantime", hint="`modelctl list` shows what is there"
+                f"`{move.source.id}` has gone in the meantime, or a revision of it",
+                hint="`modelctl list` shows what is there",
             )
         way = _bring(there, move, tell, users, terms=terms)
-        aside = None if terms.keeps or way == "rename" else _let_go(move)
+        aside = None if terms.keeps or way == "rename" else _let_go(there, move)
     freed = disposal.finish(move.source.hub, aside, lambda _: None, users=users) if aside else 0
     return Moved(move, way, freed)
 
@@ -214,14 +235,22 @@ def _bring(there: Links, move: Move, tell: Tell, users: shared.Users, *, terms: 
             return way
         way = "copy"
         _check_room_for(there, move)
-    moving.transfer(there, move.target, move.commits, move.refs, tell, way=way)
+    arrival.transfer(there, move.target, move.commits, move.refs, tell, way=way)
     return way
 
 
-def _let_go(move: Move) -> Aside:
-    if move.whole:
+def _let_go(there: Links, move: Move) -> Aside:
+    """Take out of the source what has come to the target, and nothing that came to the source meanwhile."""
+    downloads.refuse(move.source)
+    now = links.read(move.source)
+    if any(now.snapshots.get(commit) != there.snapshots[commit] for commit in move.commits):
+        raise BusyError(
+            f"`{move.source.id}` has changed while it was copied", hint="run the same command again: it brings the rest"
+        )
+    if now.snapshots.keys() <= set(move.commits) and not obstacles.foreign(now):
         return disposal.set_model_aside(move.source)
-    return disposal.set_revisions_aside(move.source, move.commits, move.refs.names)
+    refs = [name for name, commit in now.refs.items() if commit in move.commits]
+    return disposal.set_revisions_aside(move.source, move.commits, refs)
 
 
 def _check_room_for(there: Links, move: Move) -> None:

@@ -15,7 +15,7 @@ _OF_A_HUB = {layout.CACHE_TAG, ".locks"}
 
 
 def hub_of(folder: Path, *, is_there: bool) -> Path:
-    """The hub folder that a folder is, or contains. One that is not there yet is made inside it."""
+    """The hub folder that a folder is, or contains, or that of a project. One that is not there yet is made inside."""
     try:
         names = {entry.name for entry in folder.iterdir()}
     except (FileNotFoundError, NotADirectoryError) as exc:
@@ -24,6 +24,9 @@ def hub_of(folder: Path, *, is_there: bool) -> Path:
         names = set()
     except OSError as exc:
         raise changes.translated(exc, doing="read") from exc
+    project = folder / "models"
+    if "hub" not in names and ((project / "hub").is_dir() or (project / ".gitkeep").exists()):
+        return project / "hub"
     if folder.name == "hub" or _OF_A_HUB & names or any(layout.repository_id(name) for name in names):
         return folder
     if is_there and "hub" not in names:

@@ -57,6 +57,7 @@ class Move:
     shared: int
     refs_kept: tuple[str, ...]
     refs_overwritten: tuple[str, ...]
+    new: tuple[str, ...]
     left_out: int
 
 
@@ -66,11 +67,14 @@ def plan(there: Links, wanted: Target, hub: Path, *, terms: Terms, users: shared
     here = links.read(target)
     commits, refs = _chosen(there, wanted)
     whole = commits == set(there.snapshots)
-    merges = disposal.exists(target.folder)
+    is_linked = terms.mode == "symlink" and disposal.exists(target.folder) and _is_same(target.folder, there)
+    merges = disposal.exists(target.folder) and not is_linked
     if merges:
-        obstacles.refuse_target(here)
-    way = _way(there, hub, terms.mode, whole=whole, merges=merges)
-    differing = tuple(sorted(name for name in refs if here.refs.get(name, there.refs[name]) != there.refs[name]))
+        obstacles.refuse_target(here, there)
+    way = _way(there, target.folder if merges else hub, terms.mode, whole=whole, merges=merges)
+    if way not in {"rename", "symlink"}:
+        obstacles.refuse_taking_apart(there, keep=terms.keeps)
+    differing = tuple(sorted(name for name in refs if _differs(name, there, here)))
     contents = moving.contents(there, commits)
     size = sum(content.size for content in contents)
     coming = sum(content.size for content in contents if not content.is_in(here))
@@ -90,25 +94,45 @@ def plan(there: Links, wanted: Target, hub: Path, *, terms: Terms, users: shared
         shared=_shared(there, users),
         refs_kept=() if terms.overwrite else differing,
         refs_overwritten=differing if terms.overwrite else (),
-        left_out=sum(path.lstat().st_size for path in there.unfinished),
+        new=tuple(sorted(commits if is_linked else commits - set(here.snapshots))),
+        left_out=_left_out(there, by_reference=by_reference, whole=whole),
     )
 
 
-def _way(there: Links, hub: Path, mode: Mode, *, whole: bool, merges: bool) -> Way:
-    is_near = disk.is_one_mount(there.paths.folder, hub)
+def _is_same(folder: Path, there: Links) -> bool:
+    """Whether a folder is a link to the model's own."""
+    return folder.is_symlink() and folder.exists() and folder.samefile(there.paths.folder)
+
+
+def _differs(name: str, there: Links, here: Links) -> bool:
+    """Whether both sides give a name to a revision of theirs, and not to the same."""
+    one, other = there.refs[name], here.refs.get(name)
+    return one != other and one in there.snapshots and other in here.snapshots
+
+
+def _left_out(there: Links, *, by_reference: bool, whole: bool) -> int:
+    size = sum(path.lstat().st_size for path in there.unfinished)
+    if whole and not by_reference:
+        unused = set(there.blobs) - disposal.used(there)
+        size += sum(there.blobs[name].size or 0 for name in unused if there.blobs[name].kind == "file")
+    return size
+
+
+def _way(there: Links, place: Path, mode: Mode, *, whole: bool, merges: bool) -> Way:
+    is_near = disk.is_one_mount(there.paths.folder, place)
     match mode:
         case "move" if is_near:
             return "rename" if whole and not merges and not obstacles.needs_own_links(there) else "move"
         case "link" if not is_near:
             raise ModelctlError(
-                f"`{there.paths.id}` cannot be given second names: `{hub}` is on another file system",
+                f"`{there.paths.id}` cannot be given second names: `{place}` is on another file system",
                 hint="`--copy` copies it, `--symbolic-link` leaves it where it is and leads there",
             )
         case "link":
             return "link"
         case "symlink" if merges:
             raise ModelctlError(
-                f"`{there.paths.id}` is in `{hub}` already, and only a whole model can be a link",
+                f"`{there.paths.id}` is in `{place.parent}` already, and only a whole model can be a link",
                 hint="`--copy` or `--hard-link` brings what is missing",
             )
         case "symlink" if not whole:
@@ -119,7 +143,7 @@ def _way(there: Links, hub: Path, mode: Mode, *, whole: bool, merges: bool) -> W
         case "symlink":
             return "symlink"
         case _:
-            return "clone" if disk.can_clone(there.paths.folder, hub) else "copy"
+            return "clone" if disk.can_clone(there.paths.folder, place) else "copy"
 
 
 def _shared(there: Links, users: shared.Users) -> int:
