@@ -1,6 +1,7 @@
 """Bringing one content into a store: by a second name for it, or by a copy that is hashed on its way."""
 
 import errno
+import fcntl
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 _CHUNK = 4 * 1024 * 1024
 # What a file system answers that has no hard links, has too many of this one, or forbids one on a foreign file.
 _NO_LINK = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES}
+_FICLONE = 0x40049409  # ioctl that lets two files share their blocks until one is written to
+# The file system has no such thing, or keeps the two files apart.
+_NO_CLONE = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY, errno.EACCES, errno.ENOSYS}
 # Hears the bytes of each step; what it raises ends the work.
 Tell = Callable[[int], None]
 
@@ -30,6 +34,24 @@ def link(source: Path, spare: Path) -> bool:
         if exc.errno in _NO_LINK:
             return False
         raise changes.translated(exc, doing="link") from exc
+    return True
+
+
+def clone(source: Path, spare: Path) -> bool:
+    """Let a new file share the blocks of another one until either is changed; `False` where no such thing is."""
+    try:
+        with source.open("rb") as old:
+            spare.unlink(missing_ok=True)
+            with spare.open("xb") as new:
+                try:
+                    fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
+                except OSError as exc:
+                    spare.unlink()
+                    if exc.errno in _NO_CLONE:
+                        return False
+                    raise
+    except OSError as exc:
+        raise changes.translated(exc, doing="copy") from exc
     return True
 
 
