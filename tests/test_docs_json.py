@@ -22,6 +22,7 @@ from modelctl.store import lock, remains, tree
 from modelctl.store.layout import RepoPaths
 from modelctl.store.tree import TreeFile
 from tests import documented
+from tests.checkpoints import gguf
 from tests.command import NOBODY, Command, Finished
 from tests.hub import faults
 from tests.hub.loopback import Hub, make_hub_in
@@ -233,6 +234,32 @@ def migrating(yard: Yard) -> None:
     yard.print("migrate", "--from-cache", "--yes", code=1)
 
 
+def importing(yard: Yard) -> None:
+    folder = yard.folder / "checkpoint"
+    folder.mkdir()
+    for name, content in {"config.json": "{}", "pytorch_model.bin": "x", "optimizer.pt": "x"}.items():
+        (folder / name).write_text(content, encoding="utf-8")
+    (folder / "gone.txt.lock").symlink_to("nowhere")
+    yard.print("import --dry-run", folder, "--as", NAME)
+    yard.print("import", folder, "--as", NAME)
+    (folder / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}', encoding="utf-8")
+    yard.print("import", folder, "--as", NAME, code=6)
+    yard.print("import --dry-run", folder, "--as", NAME, "--force")
+    yard.print("import", folder, "--as", NAME, "--force")
+    yard.print("import", folder, "--as", NAME, "--force")
+    model = gguf({}, metadata={"general.architecture": "llama", "general.file_type": 15})
+    (yard.folder / "model.gguf").write_bytes(model)
+    yard.print("import --dry-run", yard.folder / "model.gguf", "--as", OTHER)
+    yard.print("import", yard.folder / "model.gguf", "--as", OTHER)
+    there = yard.folder / "there"
+    yard.print("export --dry-run", OTHER, there)
+    yard.print("export", OTHER, there)
+    (there / "model-Q4_K_M.gguf").write_bytes(b"other")
+    yard.print("export --dry-run", OTHER, there, "--force")
+    yard.print("export", OTHER, there, "--force")
+    yard.print("export", OTHER, there)
+
+
 def in_part(yard: Yard, title: str, done: str, busy: str, *options: str) -> None:
     """Run a command on two models of which one is in use."""
     for name in (done, busy):
@@ -284,7 +311,7 @@ def demos(yard: Yard) -> None:
         yard.print("demo", env=env | {"STANDIN_TASK": "embed", "STANDIN_ANSWER": json.dumps(EMBEDDINGS)})
 
 
-JOBS: tuple[Job, ...] = (looking, pulling, updating, removing, pruning, migrating, servers)
+JOBS: tuple[Job, ...] = (looking, pulling, updating, removing, pruning, migrating, importing, servers)
 OTHER_JOBS: tuple[Job, ...] = (demos, engines)
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from modelctl.store import trash
+from modelctl.store import imports, trash
 from modelctl.store.layout import RepoPaths
 from tests import generated
 from tests.command import Command
@@ -64,10 +64,13 @@ def test_every_path_is_shown_and_every_path_shown_is_made(run: Command, hub: Hub
     hub.add(HALF, lfs={"model.safetensors": bytes(range(256)) * 40 * 1024}, files={"config.json": "{}"})
     hub.fault(faults.drop(after=5 * MIB), path="*model.safetensors*", method="GET", times=None)
     assert run("pull", HALF, "--retry-for", "0", "--max-workers", "1", env=hub.environ).code == 7
-    # What an interrupted removal and an interrupted migration leave.
+    # What an interrupted removal, migration and import leave.
     store.add(GONE)
     trash.set_aside(store.hub, store.paths(GONE).folder)
     (RepoPaths(store.hub, HALF).private / "incoming").mkdir()
+    imports.write(RepoPaths(store.hub, HALF), imports.ImportRecord("/home/ada/tune", "main"))
+    (RepoPaths(store.hub, HALF).imported / "files").mkdir()
+    (RepoPaths(store.hub, HALF).imported / "files" / "config.json").touch()
 
     patterns = {path: pattern(path) for path in shown()}
     names = set(made(store.hub))

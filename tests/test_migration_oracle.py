@@ -19,8 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelctl.progress import Silence
-from modelctl.share import digests
-from modelctl.store import layout, migration, naming, trash
+from modelctl.store import layout, measuring, migration, naming, trash
 from modelctl.store.layout import RepoPaths
 from modelctl.store.migration import MigrationResult
 from modelctl.store.removal import Target
@@ -145,7 +144,7 @@ class Laid:
             if name in revision.lfs:
                 names[name] = hashlib.sha256(content).hexdigest()
                 listing[name] |= {"lfs_sha256": names[name], "lfs_size": len(content)}
-        commit = digests.commit_id(names)
+        commit = measuring.commit_id(names)
         for name, digest in names.items():
             content = CONTENTS[revision.files[name]]
             self.truth[paths.folder.name, commit, name] = hashlib.sha256(content).hexdigest()

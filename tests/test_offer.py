@@ -14,11 +14,10 @@ import pytest
 from huggingface_hub import scan_cache_dir, try_to_load_from_cache
 
 from modelctl.errors import NotFoundError, UsageError
-from modelctl.share import digests
 from modelctl.share.offer import lay_out
 from modelctl.share.safetensors import Tensor, encode
 from modelctl.share.samples import MADE_ID, REAL_ID, tiny_llama
-from modelctl.store import tree
+from modelctl.store import measuring, tree
 from modelctl.store.layout import RepoPaths
 from tests.command import Command
 
@@ -99,7 +98,9 @@ def test_the_commit_follows_from_names_and_contents(folder: Path, tmp_path: Path
 
 def test_no_byte_is_stored_twice(folder: Path, tmp_path: Path) -> None:
     lay_out(folder, tmp_path / "hub", "acme/tiny")
-    blob = RepoPaths(tmp_path / "hub", "acme/tiny").blob(digests.sha256(folder / "model.safetensors"))
+    blob = RepoPaths(tmp_path / "hub", "acme/tiny").blob(
+        measuring.measured(folder / "model.safetensors", "model.safetensors").digest
+    )
     # A file system that can clone keeps two files with the same blocks.
     assert blob.samefile(folder / "model.safetensors") or blob.stat().st_nlink == 1
 
@@ -137,11 +138,12 @@ def test_hashes_are_those_of_git(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "file"
     path.write_bytes(content)
     told = subprocess.run(["git", "hash-object", path], capture_output=True, check=True, encoding="ascii")  # noqa: S607
-    assert digests.git_sha1(path) == told.stdout.strip()
-    sha256 = digests.sha256(path)
-    path.write_bytes(digests.lfs_pointer(sha256, size=len(content)))
+    assert measuring.measured(path, "file").blob_id == told.stdout.strip()
+    pointer = measuring.measured(path, "file", lfs=True)
+    assert pointer.sha256 == hashlib.sha256(content).hexdigest()
+    path.write_bytes(measuring.lfs_pointer(pointer.sha256, size=len(content)))
     told = subprocess.run(["git", "hash-object", path], capture_output=True, check=True, encoding="ascii")  # noqa: S607
-    assert digests.pointer_id(sha256, size=len(content)) == told.stdout.strip()
+    assert pointer.blob_id == told.stdout.strip()
 
 
 @pytest.mark.parametrize(
@@ -156,7 +158,7 @@ def test_hashes_are_those_of_git(tmp_path: Path, content: bytes) -> None:
     ],
 )
 def test_what_the_hub_keeps_in_lfs(name: str, size: int, *, expected: bool) -> None:
-    assert digests.is_lfs(name, size=size) is expected
+    assert measuring.is_lfs(name, size=size) is expected
 
 
 class TestSamples:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from modelctl.share.digests import measured
+from modelctl.store.measuring import measured
 from tests.command import Command
 from tests.disks import small_disk
 from tests.hub import faults

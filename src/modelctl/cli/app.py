@@ -20,7 +20,18 @@ from modelctl.errors import InterruptedByUserError, ModelctlError
 _ParserError: type[Exception] = typer.BadParameter.__mro__[2]
 
 # Commands whose `--json` is one object a line, ended by `done` or `error`.
-LINE_COMMANDS = {"pull", "rm", "migrate", "prune", "serve", "demo", "engine install", "engine remove"}
+LINE_COMMANDS = {
+    "pull",
+    "rm",
+    "migrate",
+    "import",
+    "export",
+    "prune",
+    "serve",
+    "demo",
+    "engine install",
+    "engine remove",
+}
 EPILOG = """\b
 Examples:
   modelctl pull Qwen/Qwen3-0.6B
@@ -39,6 +50,8 @@ COMMANDS = {
     "rm": "rm:rm",
     "prune": "prune:prune",
     "migrate": "migrate:migrate",
+    "import": "importing:import_model",
+    "export": "exporting:export",
     "use": "use:use",
     "serve": "serve:serve",
     "demo": "demo:demo",

@@ -24,6 +24,7 @@ Examples:
 _WHAT = {
     "pull": "interrupted pull",
     "migration": "interrupted migration",
+    "import": "interrupted import",
     "download": "unfinished download",
     "temporary": "temporary file",
     "orphan": "unused content",

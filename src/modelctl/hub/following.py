@@ -8,7 +8,7 @@ from modelctl.errors import ModelctlError, UnreachableError
 from modelctl.hub import plan as planning
 from modelctl.hub.client import Hub, Resolved
 from modelctl.ref import ModelRef, is_model_id
-from modelctl.store import contents, layout
+from modelctl.store import contents, layout, standing
 from modelctl.store.layout import RepoPaths
 from modelctl.store.model import Model
 
@@ -63,14 +63,18 @@ def track(model: Model) -> Tracked:
     here = {revision.commit for revision in model.revisions if revision.files}
     if not here or not is_model_id(model.id):
         return Tracked(model, ())
+    paths = layout.paths_at(model.path)
     found = contents.read(contents.place(str(model.path.parent)), model.path.name)
     return Tracked(
         model,
         tuple(
             Followed(name, commit if commit in here else None)
             for name, commit in sorted(found.refs.items())
-            # Other tools write a ref for the beginning of a commit, too. It never moves.
-            if layout.is_ref_path(name) and not planning.is_abbreviated(name, commit)
+            # Other tools write a ref for the beginning of a commit, too. It never moves, and neither does what was
+            # imported: under the same name the Hub may have anything.
+            if layout.is_ref_path(name)
+            and not planning.is_abbreviated(name, commit)
+            and standing.imported_from(paths, commit) is None
         ),
     )
 

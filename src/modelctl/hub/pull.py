@@ -18,12 +18,9 @@ from modelctl.hub.source import Blob, blob_target
 from modelctl.hub.workers import Limits, Workers
 from modelctl.progress import Progress
 from modelctl.ref import ModelRef
-from modelctl.store import changes, lock, reading, standing, tree, twins
+from modelctl.store import changes, lock, publishing, standing, tree, twins
 from modelctl.store.layout import RepoPaths
 from modelctl.store.twins import Twin
-
-# Longer than a commit, so that what follows one is seen.
-_LONGEST_REF = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +152,7 @@ def _is_named(planned: PullPlan) -> bool:
     """Whether the ref names the commit, or it is known that the commit itself was asked for, if that can be written."""
     paths = planned.paths
     if planned.ref is not None:
-        return _read_ref(paths, planned.ref) == planned.commit
+        return publishing.named(paths, planned.ref) == planned.commit
     return standing.is_pinned(paths, planned.commit) or not os.access(paths.folder, os.W_OK)
 
 
@@ -236,13 +233,4 @@ def _publish(planned: PullPlan) -> None:
     if planned.ref is None:
         standing.pin(paths, commit)
         return
-    old = _read_ref(paths, planned.ref)
-    if old != commit:
-        standing.leave_behind(paths, old, ref=planned.ref, successor=commit)
-        changes.write_file(paths.ref(planned.ref), commit, via=paths.private)
-    standing.renew(paths, commit)
-
-
-def _read_ref(paths: RepoPaths, name: str) -> str | None:
-    content = reading.head(paths.ref(name), _LONGEST_REF)
-    return None if content is None else content.decode("ascii", "replace")
+    publishing.name(paths, planned.ref, commit)

@@ -15,7 +15,7 @@ from modelctl.hub.client import Hub
 from modelctl.hub.following import Followed, Tracked
 from modelctl.hub.plan import Choice, PullPlan
 from modelctl.ref import ModelRef
-from modelctl.store import checkpoint, condition, links, removal, scan, standing, tree
+from modelctl.store import checkpoint, condition, imports, links, removal, scan, standing, tree
 from modelctl.store.disposal import Failure
 from modelctl.store.model import Model, Revision
 from modelctl.store.removal import Target
@@ -125,18 +125,28 @@ def _wanted(tracked: Tracked, revisions: Sequence[str], left: list[Left]) -> Tra
         if name in named:
             continue
         commit = scan.revision_of(model, name).commit
-        left.append(Left(model.id, f"{commit[:_SHORT]} is a commit, which never moves", None))
+        left.append(_imported(tracked) or Left(model.id, f"{commit[:_SHORT]} is a commit, which never moves", None))
     return replace(tracked, followed=tuple(named[name] for name in revisions if name in named))
 
 
 def _left(tracked: Tracked) -> Left:
     """Why a whole model is left alone."""
+    if imported := _imported(tracked):
+        return imported
     model = tracked.model
     wrong = next((problem for problem in model.problems if problem.fix), None)
     if model.revisions and (wrong is None or wrong.kind not in {"ref", "unreadable"}):
         commits = ", ".join(revision.commit[:_SHORT] for revision in model.revisions)
         return Left(model.id, f"no branch or tag names {commits}", f"modelctl pull {model.id}")
     return Left(model.id, wrong.message if wrong else f"it is {model.state}", wrong.fix if wrong else None)
+
+
+def _imported(tracked: Tracked) -> Left | None:
+    """Why a model is left alone that was imported, with the command that imports it once more."""
+    for revision in tracked.model.revisions:
+        if revision.refs and (record := imports.of(tracked.paths, revision)):
+            return Left(tracked.model.id, "it was imported, and follows no Hub", imports.command(tracked.paths, record))
+    return None
 
 
 def _update(hub: Hub, tracked: Tracked, one: Followed, *, caches: Sequence[Path], reuse: bool) -> Update:

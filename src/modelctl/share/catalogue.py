@@ -11,8 +11,7 @@ from typing import Any
 
 from modelctl.errors import NotFoundError
 from modelctl.ref import is_commit, is_revision
-from modelctl.share import digests
-from modelctl.store import layout, reading, tree
+from modelctl.store import layout, measuring, reading, tree
 from modelctl.store.layout import RepoPaths
 
 _KEPT = 256
@@ -143,7 +142,7 @@ class Catalogue:
         path, status = content
         blob = entry.readlink().name if entry.is_symlink() else ""
         if layout.is_sha256(blob):
-            known = tree.TreeFile(status.st_size, digests.pointer_id(blob, size=status.st_size), blob)
+            known = tree.TreeFile(status.st_size, measuring.pointer_id(blob, size=status.st_size), blob)
         elif layout.is_git_sha1(blob):
             known = tree.TreeFile(status.st_size, blob)
         else:
@@ -172,7 +171,7 @@ class Catalogue:
         known = self._hashes.get(path)
         if known is None or known[0] != key:
             _make_room(self._hashes)
-            known = self._hashes[path] = key, digests.measured(path, name)
+            known = self._hashes[path] = key, measuring.measured(path, name)
         return known[1]
 
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from urllib.parse import quote
 
-from modelctl.share import digests
 from modelctl.share.catalogue import Offer
 from modelctl.share.query import Json
+from modelctl.store import measuring
 
 _LISTED = ("id", "modelId", "author", "sha", "lastModified", "private", "gated", "disabled", "downloads", "likes")
 
@@ -119,7 +119,7 @@ def disposition(name: str) -> str:
 
 
 def _pointer_size(file: Offer) -> int:
-    return len(digests.lfs_pointer(file.sha256 or "", size=file.size))
+    return len(measuring.lfs_pointer(file.sha256 or "", size=file.size))
 
 
 def _time(moment: datetime) -> str:

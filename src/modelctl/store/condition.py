@@ -48,6 +48,15 @@ def pull_command(paths: RepoPaths, read: Checkpoint | None = None) -> str | None
     return pulls.command(paths, name, labels[0] if labels and len(chosen.choices) > 1 else None)
 
 
+def _fetch_command(paths: RepoPaths, read: Checkpoint) -> str | None:
+    """The command that brings what was read once more, from where it came: the Hub, or a path."""
+    # Not at the top: most models were never imported.
+    from modelctl.store import imports
+
+    record = imports.of(paths, read.revision)
+    return pull_command(paths, read) if record is None else imports.command(paths, record)
+
+
 def assess(paths: RepoPaths, found: Contents, revisions: Sequence[Revision]) -> Condition:
     """Judge a model by its default revision; the others only add their problems."""
     pull = pulls.record(paths) if found.has_private else None
@@ -76,7 +85,7 @@ def _verdict(
     listing: Mapping[str, TreeFile] | None,
     wanted: Sequence[str] | None,
 ) -> Verdict:
-    command = pull_command(paths, read)
+    command = _fetch_command(paths, read) if found.has_private else pull_command(paths, read)
     return wholeness.judge(read, listing=listing, wanted=wanted, unfinished=bool(found.unfinished), pull=command)
 
 
@@ -122,8 +131,21 @@ def _without_revision(
         problem = Problem("unfinished", "its download was interrupted before a file was whole, or still runs", command)
         done = sum(status.st_size for status in found.unfinished.values())
         return Condition("partial", done, None, _UNKNOWN, (problem,))
+    if found.has_private and (begun := _import_problem(paths)):
+        return Condition("partial", 0, None, _UNKNOWN, (begun, *beside))
     what = "contents, but no revision that names them" if found.blobs else "no revision"
     return Condition("broken", 0, None, _UNKNOWN, (Problem("no_revision", f"it has {what}", command), *beside))
+
+
+def _import_problem(paths: RepoPaths) -> Problem | None:
+    # Not at the top: nearly never is there such a record.
+    from modelctl.store import imports
+
+    record = imports.record(paths)
+    if record is None:
+        return None
+    message = f"its import from `{record.path}` was interrupted, or still runs"
+    return Problem("interrupted", message, imports.command(paths, record))
 
 
 def _pull_problems(paths: RepoPaths, pull: PullRecord) -> Iterator[Problem]:
@@ -151,7 +173,7 @@ def _other_problems(paths: RepoPaths, others: Sequence[Revision], pull: PullReco
             continue
         listing = tree.read(paths, revision.commit)
         read = checkpoint.read(revision, listing=listing, headers=False)
-        fix = pull_command(paths, read)
+        fix = _fetch_command(paths, read)
         verdict = wholeness.judge(read, listing=listing, wanted=None, unfinished=False, pull=fix)
         for problem in verdict.problems:
             yield Problem(problem.kind, f"commit {revision.commit[:_SHORT]}: {problem.message}", problem.fix)

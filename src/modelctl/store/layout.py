@@ -5,7 +5,7 @@ hub/models--ORG--NAME/blobs/<git SHA-1 | SHA-256>
                       refs/<branch or tag>              the commit, 40 hex digits
                       trees/<commit>.json               the file list of a whole commit
                       .no_exist/<commit>/<file>
-                      .modelctl/                        ours: partial blobs, the record of a pull, how revisions stand
+                      .modelctl/                        ours: what is unfinished, and how revisions stand
 hub/blobs/<2 hex>/<xet hash>                            the cache-wide store; blobs are then links into it
 hub/.locks/models--ORG--NAME/<blob>.lock
                              modelctl.lock              ours
@@ -87,6 +87,16 @@ class RepoPaths:
     def pull_record(self) -> Path:
         """The record of a running or interrupted pull."""
         return self.private / "pull.json"
+
+    @cached_property
+    def imported(self) -> Path:
+        """The folder of what an import is bringing."""
+        return self.private / "import"
+
+    @cached_property
+    def import_record(self) -> Path:
+        """The record of a running or interrupted import."""
+        return self.imported / "record.json"
 
     @cached_property
     def standings(self) -> Path:

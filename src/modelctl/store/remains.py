@@ -17,12 +17,14 @@ from typing import Literal
 from modelctl import process
 from modelctl.errors import BusyError
 from modelctl.ref import is_commit
-from modelctl.store import deletion, disposal, downloads, inventory, layout, lock, pulls, standing
+from modelctl.store import deletion, disposal, downloads, imports, inventory, layout, lock, pulls, standing
 from modelctl.store.layout import RepoPaths
 from modelctl.store.links import Links
 from modelctl.store.model import Model
 
-Kind = Literal["pull", "migration", "download", "temporary", "orphan", "empty", "revision", "removed", "locks"]
+Kind = Literal[
+    "pull", "migration", "import", "download", "temporary", "orphan", "empty", "revision", "removed", "locks"
+]
 
 # For so long what another tool has touched may be in use where no lock tells.
 GRACE = timedelta(hours=1)
@@ -60,13 +62,13 @@ def of_model(there: Links, *, patience: timedelta) -> list[Leftover]:
     paths = there.paths
     if not deletion.is_folder(paths.folder):
         return []
-    begun = [_patient(left, paths, patience) for left in _weighed([*_pull(there), *_migration(there)])]
+    begun = [_patient(left, paths, patience) for left in _weighed([*_pull(there), *_brought(there)])]
     found = [
         *begun,
         *_downloads(there),
         *_weighed(_own_temporaries(paths)),
         *_weighed(_foreign_temporaries(there), GRACE, _YOUNG),
-        *_orphans(there, waiting=any(left.kind == "migration" and left.stays for left in begun)),
+        *_orphans(there, waiting=next((left.stays for left in begun if left.kind in {"migration", "import"}), None)),
         *_weighed(_empty(there), GRACE, _YOUNG),
     ]
     in_use = _in_use(paths) if found else None
@@ -141,6 +143,9 @@ def _patient(left: Leftover, paths: RepoPaths, patience: timedelta) -> Leftover:
         return left
     if left.kind == "migration":
         return replace(left, stays=_MIGRATES)
+    if left.kind == "import":
+        record = imports.record(paths)
+        return replace(left, stays=f"`{imports.command(paths, record)}` goes on with it") if record else left
     again = pulls.command(paths, pull.revision, pull.variant) if pull else pulls.command(paths, "main")
     return replace(left, stays=f"`{again}` goes on with it")
 
@@ -184,10 +189,16 @@ def _pull(there: Links) -> Iterator[Leftover]:
     yield Leftover("pull", paths.id, tuple(parts), f"an interrupted pull of {pull.commit[:_SHORT]}{far}")
 
 
-def _migration(there: Links) -> Iterator[Leftover]:
-    incoming = there.paths.private / "incoming"
-    if deletion.is_folder(there.paths.private) and disposal.exists(incoming):
-        yield Leftover("migration", there.paths.id, (incoming,), "an interrupted migration")
+def _brought(there: Links) -> Iterator[Leftover]:
+    """What a migration or an import was bringing when it was interrupted."""
+    paths = there.paths
+    kinds: tuple[tuple[Kind, Path, str], ...] = (
+        ("migration", paths.private / "incoming", "an interrupted migration"),
+        ("import", paths.imported, "an interrupted import"),
+    )
+    for kind, folder, why in kinds:
+        if deletion.is_folder(paths.private) and disposal.exists(folder):
+            yield Leftover(kind, paths.id, (folder,), why)
 
 
 def _downloads(there: Links) -> Iterator[Leftover]:
@@ -229,7 +240,7 @@ def _foreign_temporaries(there: Links) -> Iterator[Leftover]:
         yield Leftover("temporary", paths.id, tuple(found), "a writer that was killed left it")
 
 
-def _orphans(there: Links, *, waiting: bool) -> Iterator[Leftover]:
+def _orphans(there: Links, *, waiting: str | None) -> Iterator[Leftover]:
     """Contents that no revision uses. Only where every revision can be read: what cannot might use anything."""
     if not _is_legible(there):
         return
@@ -239,7 +250,7 @@ def _orphans(there: Links, *, waiting: bool) -> Iterator[Leftover]:
     if not unused:
         return
     if waiting:
-        yield replace(weighed(left), stays=_MIGRATES)
+        yield replace(weighed(left), stays=waiting)
         return
     known = [name for name in unused if _has_lock(paths, name)]
     for names in (set(known), unused - set(known)):

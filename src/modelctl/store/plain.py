@@ -1,0 +1,127 @@
+"""A plain folder of model files, as training, a download or an installed package leaves it: what lies in it."""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from modelctl.store import bringing, changes, layout
+from modelctl.store.bringing import Stamp
+from modelctl.store.model import StoredFile
+
+# What Python, git, huggingface_hub and an interrupted export leave beside a model's files.
+_NOT_THE_MODELS = {"__pycache__", ".git", ".cache", ".modelctl-export"}
+
+
+@dataclass(frozen=True, slots=True)
+class PlainFile:
+    """One file: the name that it has or gets in a repository, and where its content lies, links followed.
+
+    `stamp` is the state in which it was found. `expected` is the SHA-256 that somebody has told of its content.
+    """
+
+    name: str
+    path: Path
+    stamp: Stamp
+    expected: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return self.stamp.size
+
+    @property
+    def stored(self) -> StoredFile:
+        """The file as the judges of stored models take it."""
+        return StoredFile(self.name, str(self.path), str(self.path), self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """What has the name of a file and cannot be imported, and why not: the end of a sentence.
+
+    `unreadable`: this user may not. `outside`: a link that leads out of the folder. `name`: no model's file can be
+    called so. `odd`: no file, or none any more.
+    """
+
+    name: str
+    path: Path
+    kind: Literal["unreadable", "outside", "name", "odd"]
+    why: str
+
+
+def files(folder: Path, *, follow: bool) -> Iterator[PlainFile | Obstacle]:
+    """What lies below a folder, in no order.
+
+    Links are followed inside of the folder (of a snapshot, inside of its hub folder); those that lead out of it only
+    with `follow`: whoever packs a folder could name any file of this machine in one.
+    """
+    yield from _Walk(_boundary(folder), follow=follow).files(folder)
+
+
+def file(path: Path, name: str, *, expected: str | None = None) -> PlainFile | Obstacle:
+    """One file under the name that it is to get; links are followed wherever they lead."""
+    return _found(path, name, expected=expected)
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    boundary: str
+    follow: bool
+    # The folders on the way, as a link may lead back to one of them.
+    seen: set[str] = field(default_factory=set)
+
+    def files(self, folder: Path, prefix: str = "") -> Iterator[PlainFile | Obstacle]:
+        real = os.path.realpath(folder)
+        if real in self.seen:
+            return
+        self.seen.add(real)
+        try:
+            with os.scandir(folder) as found:
+                entries = list(found)
+        except OSError as exc:
+            raise changes.translated(exc, doing="read") from exc
+        for entry in entries:
+            yield from self._entry(entry, prefix + entry.name)
+
+    def _entry(self, entry: os.DirEntry[str], name: str) -> Iterator[PlainFile | Obstacle]:
+        path = Path(entry.path)
+        if entry.is_symlink() and (obstacle := self._leads_wrong(name, path)):
+            yield obstacle
+        elif not entry.is_dir():
+            yield _found(path, name)
+        elif entry.name not in _NOT_THE_MODELS:
+            yield from self.files(path, f"{name}/")
+
+    def _leads_wrong(self, name: str, path: Path) -> Obstacle | None:
+        real = os.path.realpath(path)
+        if not path.exists():
+            return Obstacle(name, path, "odd", f"is a link to `{path.readlink()}`, which is not there")
+        if self.follow or real.startswith(f"{self.boundary}/"):
+            return None
+        return Obstacle(name, path, "outside", f"is a link that leads out of the folder, to `{real}`")
+
+
+def _boundary(folder: Path) -> str:
+    """The folder that links may not leave."""
+    real = Path(os.path.realpath(folder))
+    is_snapshot = real.parent.name == "snapshots" and layout.model_id(real.parent.parent.name) is not None
+    return str(real.parents[2] if is_snapshot else real).rstrip("/")
+
+
+def _found(path: Path, name: str, *, expected: str | None = None) -> PlainFile | Obstacle:
+    try:
+        real = path.resolve(strict=True)
+        status = real.stat()
+    except OSError as exc:
+        kind: Literal["unreadable", "odd"] = "unreadable" if isinstance(exc, PermissionError) else "odd"
+        return Obstacle(name, path, kind, f"cannot be read: {exc.strerror or exc}")
+    if not layout.is_file_name(name):
+        return Obstacle(name, path, "name", "cannot be the name of a model's file")
+    if not stat.S_ISREG(status.st_mode):
+        return Obstacle(name, path, "odd", "is no file")
+    if not os.access(real, os.R_OK):
+        return Obstacle(name, path, "unreadable", "cannot be read: Permission denied")
+    return PlainFile(name, real, bringing.stamp(status), expected)
