@@ -32,6 +32,7 @@ def work_off(queue: Queue, paths: RepoPaths, *, width: int) -> Iterator[Job]:
         if job.transfer is None and job.blob in LARGE:
             one = Transfer(job.blob, paths, refuse)
             queue.divide(one)
+            queue.opened(job.blob)
             one.partial.close()
 
 
@@ -56,6 +57,13 @@ def test_many_connections_spread_over_four_files(paths: RepoPaths) -> None:
     for blob in LARGE:
         assert [at for at in order if at.startswith(f"{blob.name} ")] == [f"{blob.name} {part}" for part in range(3)]
     assert len(order) == 2 + 6 * 4
+
+
+def test_what_is_being_opened_counts_as_open() -> None:
+    queue = Queue(LARGE)
+    assert [job.blob for job in iter(lambda: queue.take(width=16), None)] == LARGE[:4]
+    queue.opened(LARGE[0])
+    assert [job.blob for job in iter(lambda: queue.take(width=16), None)] == LARGE[4:5]
 
 
 def test_what_is_postponed_comes_when_nothing_else_is_left(paths: RepoPaths) -> None:

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from modelctl.hub.small import LARGEST
 from modelctl.hub.source import Blob
 from modelctl.hub.transfer import SEGMENT, Transfer
 
@@ -31,11 +32,15 @@ class Queue:
         self._blobs = deque(Job(blob) for blob in blobs)
         self._parts: deque[deque[Job]] = deque()
         self._later: deque[Job] = deque()
+        self._opening: set[str] = set()
 
     def take(self, *, width: int) -> Job | None:
         """The next job, where `width` connections work."""
-        if self._blobs and len(self._parts) < min(width, _LARGE_AT_ONCE):
-            return self._blobs.popleft()
+        if self._blobs and len(self._parts) + len(self._opening) < min(width, _LARGE_AT_ONCE):
+            job = self._blobs.popleft()
+            if job.blob.size > LARGEST:
+                self._opening.add(job.blob.digest)
+            return job
         if self._parts:
             parts = self._parts.popleft()
             job = parts.popleft()
@@ -49,6 +54,10 @@ class Queue:
         spans = [None] if one.as_whole else one.partial.gaps(SEGMENT)
         if spans:
             self._parts.append(deque(Job(one.blob, one, span) for span in spans))
+
+    def opened(self, blob: Blob) -> None:
+        """Take note that a large blob has been opened, or cannot be for now."""
+        self._opening.discard(blob.digest)
 
     def drop(self, one: Transfer) -> None:
         """Forget the parts of a large blob."""

@@ -192,6 +192,13 @@ class Workers:
             raise not_whole(blob) from exc
 
     def _open_large(self, blob: Blob) -> None:
+        try:
+            self._open(blob)
+        finally:
+            with self._ledger.changed:
+                self._queue.opened(blob)
+
+    def _open(self, blob: Blob) -> None:
         """Open a large blob and queue its segments in order, so that hashing can follow closely."""
         if not self._locks.take(blob.digest):
             self._wait_for_other_tool(blob)
