@@ -35,34 +35,38 @@ class Case:
         return " ".join(part for part in parts if part)
 
 
-# Of these the plain run takes the first, and of each some kills.
+# Of these the plain run takes some kills, and the sweep every one.
 PLAIN = (
     Case("move", "near", "shared"),
     Case("move", "far", "shared", merges=True),
     Case("move", "near", merges=True),
     Case("link", "near", "shared"),
 )
-SWEPT = (
+WHOLE = (
     Case("move", "near"),
+    Case("move", "near", "shared", revision="v1"),
+    Case("copy", "near", "shared", merges=True),
+    Case("copy", "far", "shared"),
+    Case("symlink", "near", "shared"),
+    Case("symlink", "far"),
+)
+# Of these the sweep takes some.
+OTHERS = (
     Case("move", "near", "copies"),
     Case("move", "near", "shared", merges=True),
-    Case("move", "near", "shared", revision="v1"),
     Case("move", "far"),
     Case("move", "far", "shared"),
     Case("move", "far", "copies"),
     Case("move", "far", "links", merges=True),
     Case("move", "far", "links", revision="v1"),
     Case("copy", "near", "links"),
-    Case("copy", "near", "shared", merges=True),
-    Case("copy", "far", "shared"),
     Case("copy", "far", "copies"),
     Case("link", "near", "links", merges=True),
     Case("link", "near", "copies"),
-    Case("symlink", "near", "shared"),
-    Case("symlink", "far"),
 )
 CASES = [pytest.param(case, 3, id=f"{case}, some") for case in PLAIN]
-CASES += [pytest.param(case, None, id=str(case), marks=pytest.mark.sweep) for case in (*PLAIN, *SWEPT)]
+CASES += [pytest.param(case, None, id=str(case), marks=pytest.mark.sweep) for case in (*PLAIN, *WHOLE)]
+CASES += [pytest.param(case, 16, id=str(case), marks=pytest.mark.sweep) for case in OTHERS]
 
 
 @pytest.mark.parametrize(("case", "count"), CASES)
@@ -108,8 +112,8 @@ def test_anywhere(
         loads(there.hub, "acme/one", case.revision or "main")
         loads(cache.hub, "acme/two")
         assert not there.paths("acme/one").private.exists(), killed
-        assert not trash.leftovers(there.hub), killed
-        assert not trash.leftovers(cache.hub), killed
+        # At the very end nothing is left by which the model could be known, but an empty folder or two.
+        assert is_gone or not [*trash.leftovers(there.hub), *trash.leftovers(cache.hub)], killed
 
 
 def check_readable(run: Command, builders: Iterable[StoreBuilder], killed: Killed, before: set[Content]) -> None:

@@ -104,22 +104,29 @@ def plan(source: Path, target: Path, targets: Sequence[Target], *, terms: Terms)
     first: list[Move] = []
     skipped: list[Failure] = []
     users = shared.users_if_any(source)
+    leftovers = () if terms.keeps else trash.leftovers(source)
     for wanted in targets:
         if not disposal.exists(wanted.paths.folder):
             continue
         there = links.read(wanted.paths)
         try:
             obstacles.refuse(there, keep=terms.keeps)
-            move = route.plan(there, wanted, target, terms=terms, users=users)
-            (first if obstacles.leads_beside(there) else moves).append(move)
+            begun = {name: ref for aside in leftovers for name, ref in _refs(aside, wanted).items()}
+            move = route.plan(there, wanted, target, terms=terms, users=users, begun=begun)
+            if move is not None:
+                (first if obstacles.leads_beside(there) else moves).append(move)
         except NotFoundError:
             raise
         except ModelctlError as error:
             skipped.append(Failure(wanted.paths.id, error))
     moves = [*first, *moves]
-    leftovers = () if terms.keeps else trash.leftovers(source)
     frees = 0 if terms.keeps else _frees(source, [move for move in moves if move.way == "copy"])
     return MigrationPlan(source, target, terms, tuple(moves), tuple(skipped), leftovers, disk.free(target), frees)
+
+
+def _refs(aside: Aside, wanted: Target) -> Mapping[str, str]:
+    """What an interrupted move has taken out of a model, so that its names still mean what they meant."""
+    return links.read(aside.paths).refs if aside.name == wanted.paths.folder.name else {}
 
 
 def execute(plan: MigrationPlan, progress: Progress, *, busy: Mapping[str, str] | None = None) -> MigrationResult:

@@ -1,5 +1,6 @@
 """How one model comes from one hub folder to another: by which way, what that costs, what is there already."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -61,11 +62,19 @@ class Move:
     left_out: int
 
 
-def plan(there: Links, wanted: Target, hub: Path, *, terms: Terms, users: shared.Users) -> Move:
-    """The way of one model to the hub folder. `NotFoundError` for a revision that is not there."""
+def plan(
+    there: Links, wanted: Target, hub: Path, *, terms: Terms, users: shared.Users, begun: Mapping[str, str]
+) -> Move | None:
+    """The way of one model to the hub folder. `NotFoundError` for a revision that is not there.
+
+    `begun` are the refs, with their commits, that an interrupted move has taken out of the source already; `None` where
+    all that is left of it is to free what it has set aside.
+    """
     target = RepoPaths(hub, wanted.paths.id, wanted.paths.found)
     here = links.read(target)
-    commits, refs = _chosen(there, wanted)
+    commits, refs = _chosen(there, wanted, begun)
+    if not commits:
+        return None
     whole = commits == set(there.snapshots)
     is_linked = terms.mode == "symlink" and disposal.exists(target.folder) and _is_same(target.folder, there)
     merges = disposal.exists(target.folder) and not is_linked
@@ -156,14 +165,15 @@ def _shared(there: Links, users: shared.Users) -> int:
     )
 
 
-def _chosen(there: Links, wanted: Target) -> tuple[set[str], set[str]]:
+def _chosen(there: Links, wanted: Target, begun: Mapping[str, str]) -> tuple[set[str], set[str]]:
     """The commits and refs that are to come."""
     if not wanted.revisions:
         return set(there.snapshots), set(there.refs)
     commits: set[str] = set()
     for name in wanted.revisions:
-        found = {there.refs[name]} if name in there.refs else links.commits(there, name)
-        if not found & set(there.snapshots):
+        commit = there.refs.get(name) or begun.get(name)
+        found = ({commit} if commit else links.commits(there, name)) & set(there.snapshots)
+        if not found and name not in {*begun, *begun.values()}:
             raise NotFoundError(
                 f"`{there.paths.id}@{name}` is not in `{there.paths.hub}`",
                 hint=f"`modelctl show {there.paths.id}` shows the revisions that are there",
