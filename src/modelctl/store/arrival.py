@@ -38,7 +38,7 @@ def transfer(there: Links, target: RepoPaths, commits: Sequence[str], refs: Refs
     next try.
     """
     is_new = not disposal.exists(target.folder)
-    arrival = _Arrival(there, target, tell, way=way)
+    arrival = _Arrival(there, target, tell, links.read(target), way=way)
     written = [target.entry(commit, entry.name) for commit in commits for entry in there.snapshots[commit]]
     names = [target.ref(name) for name in refs.names if layout.is_ref_path(name)]
     changes.refuse_links(target, (*written, *names))
@@ -60,10 +60,14 @@ class _Arrival:
     there: Links
     target: RepoPaths
     tell: Tell
+    # The target as it was before.
+    here: Links
     way: Way
     # Blobs that have got their names, and whether some revision may show them.
     brought: list[Path] = field(default_factory=list)
     is_shown: bool = False
+    # Whether one content is so large that the others are soon done beside it.
+    is_alone: bool = True
 
     @property
     def incoming(self) -> Path:
@@ -74,7 +78,10 @@ class _Arrival:
             changes.make_folder(folder)
         obstacles.refuse_without_links(self.incoming)
         wanted = moving.contents(self.there, commits)
-        crew.work([partial(self._bring, content) for content in wanted if content.digest], self.tell)
+        # The largest first, so that none of them is begun when the others are done.
+        blobs = sorted((each for each in wanted if each.digest), key=lambda each: each.size, reverse=True)
+        self.is_alone = len(blobs) < 2 or blobs[1].size < blobs[0].size // crew.SIZE
+        crew.work([partial(self._bring, content) for content in blobs], self.tell)
         for digest in {digest for commit in commits for digest in links.digests(self.there.snapshots[commit])}:
             self._relink(self.there.blobs.get(digest))
         for commit in commits:
@@ -85,7 +92,7 @@ class _Arrival:
         for commit in commits:
             contents = {name: content for (its, name), content in plain.items() if its == commit}
             revision.publish(self.there, self.target, commit, contents, self._put)
-        self._bring_refs(refs)
+        self._bring_refs(commits, refs)
         deletion.delete(self.incoming)
         changes.tidy(self.target)
         for folder in (self.target.folder, self.target.hub):
@@ -131,7 +138,7 @@ class _Arrival:
         tell = tell or self.tell
         by_reference = self._link(content, spare) if self.way in {"link", "move"} else self._clone(content, spare)
         if not by_reference:
-            copying.copy(content.path, spare, content.digest, tell)
+            copying.copy(content.path, spare, content.digest, tell, is_alone=self.is_alone)
         elif layout.is_digest(content.digest) and not copying.matches(spare, content.digest, tell):
             spare.unlink()
             raise NotWholeError(f"`{content.path}` is damaged: its content does not match its name")
@@ -180,15 +187,12 @@ class _Arrival:
                 with contextlib.suppress(FileExistsError):
                     place.touch(exist_ok=False)
 
-    def _bring_refs(self, refs: Refs) -> None:
+    def _bring_refs(self, commits: Sequence[str], refs: Refs) -> None:
         """Name the revisions; a name that the target gives to another revision of its own stays, or is written over."""
-        here = links.read(self.target)
         for name in refs.names:
-            commit, old = self.there.refs.get(name), here.refs.get(name)
-            is_free = old not in here.snapshots or refs.overwrite
-            if commit is None or commit not in here.snapshots or commit == old:
-                continue
-            if is_free and layout.is_ref_path(name):
+            commit, old = self.there.refs.get(name, ""), self.here.refs.get(name)
+            is_free = old not in self.here.snapshots or refs.overwrite
+            if is_free and commit in commits and commit != old and layout.is_ref_path(name):
                 standing.leave_behind(self.target, old, ref=name, successor=commit)
                 changes.write_file(self.target.ref(name), commit, via=self.incoming)
                 standing.renew(self.target, commit)

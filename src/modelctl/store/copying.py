@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import stat
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 # Small enough to be hashed while it is still in the processor's cache; the buffers are kept, since new ones cost more
 # than what is done with them.
 _CHUNK = 1024 * 1024
+# By how many chunks the hashing may lag behind the writing.
+_AHEAD = 4
 # What a file system answers that has no hard links, has too many of this one, or forbids one on a foreign file.
 _NO_LINK = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES}
 _FICLONE = 0x40049409  # ioctl that lets two files share their blocks until one is written to
@@ -56,20 +59,21 @@ def clone(source: Path, spare: Path) -> bool:
     return True
 
 
-def copy(source: Path, spare: Path, digest: str, tell: Tell) -> None:
+def copy(source: Path, spare: Path, digest: str, tell: Tell, *, is_alone: bool = True) -> None:
     """Copy a file and prove it: `NotWholeError`, and no copy, where the content is not what `digest` says.
 
     What an interrupted copy has left at `spare` is gone on with, since it is proven with the rest. A name that is no
-    digest is proven by nothing but the length. `tell` hears the bytes of each step.
+    digest is proven by nothing but the length. `tell` hears the bytes of each step. A file that `is_alone`, with no
+    other copied beside it, is hashed by a thread of its own.
     """
     is_first = not _may_go_on(source, spare, digest)
     if is_first:
         spare.unlink(missing_ok=True)
-    if _copied(source, spare, digest, tell):
+    if _copied(source, spare, digest, tell, is_alone=is_alone):
         return
     spare.unlink()
     # What had been left there may have been wrong, and not the source.
-    if is_first or not _copied(source, spare, digest, tell):
+    if is_first or not _copied(source, spare, digest, tell, is_alone=is_alone):
         spare.unlink(missing_ok=True)
         raise NotWholeError(f"`{source}` is damaged: its content does not match its name")
 
@@ -83,7 +87,7 @@ def _may_go_on(source: Path, spare: Path, digest: str) -> bool:
         return False
 
 
-def _copied(source: Path, spare: Path, digest: str, tell: Tell) -> bool:
+def _copied(source: Path, spare: Path, digest: str, tell: Tell, *, is_alone: bool) -> bool:
     """Copy what is not there yet, and tell whether the whole is what it should be."""
     try:
         with source.open("rb", buffering=0) as reading:
@@ -93,7 +97,10 @@ def _copied(source: Path, spare: Path, digest: str, tell: Tell) -> bool:
                 hashed = _hasher(digest, status.st_size)
                 _hash(descriptor, hashed, tell)
                 os.lseek(reading.fileno(), os.lseek(descriptor, 0, os.SEEK_CUR), os.SEEK_SET)
-                _pour(reading.fileno(), descriptor, hashed, tell)
+                if hashed is not None and is_alone and status.st_size > _CHUNK:
+                    _pour_beside(reading.fileno(), descriptor, hashed, tell)
+                else:
+                    _pour(reading.fileno(), descriptor, hashed, tell)
                 is_right = hashed is None or hashed.hexdigest() == digest
                 is_right = is_right and os.fstat(descriptor).st_size == status.st_size
                 os.utime(descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -137,27 +144,46 @@ def _hasher(digest: str, size: int) -> "_Hash | None":
 
 def _hash(descriptor: int, hashed: "_Hash | None", tell: Tell) -> None:
     """Read on to the end."""
-    buffer = memoryview(bytearray(_CHUNK))
+    buffer = _buffer(descriptor)
     while count := os.readv(descriptor, [buffer]):
         if hashed is not None:
             hashed.update(buffer[:count])
         tell(count)
 
 
+def _buffer(descriptor: int) -> memoryview:
+    """A place for a chunk, and no larger than the file: most of a model's files are small."""
+    return memoryview(bytearray(max(1, min(_CHUNK, os.fstat(descriptor).st_size))))
+
+
 def _pour(source: int, target: int, hashed: "_Hash | None", tell: Tell) -> None:
-    """Copy all bytes; one thread hashes a chunk while the other writes it and reads the next."""
-    buffers = [memoryview(bytearray(_CHUNK)) for _ in range(2)]
+    """Copy all bytes, hashing each chunk while it is at hand."""
+    buffer = _buffer(source)
+    while count := os.readv(source, [buffer]):
+        if hashed is not None:
+            hashed.update(buffer[:count])
+        _write(target, buffer[:count])
+        tell(count)
+
+
+def _pour_beside(source: int, target: int, hashed: "_Hash", tell: Tell) -> None:
+    """The same by two threads: one hashes chunks while the other reads and writes the next ones."""
+    free = [_buffer(source) for _ in range(_AHEAD)]
+    hashing: deque[tuple[Future[None], memoryview]] = deque()
     with ThreadPoolExecutor(max_workers=1) as pool:
-        hashing: Future[None] | None = None
-        while count := os.readv(source, [buffers[0]]):
-            chunk = buffers[0][:count]
-            if hashing is not None:
-                hashing.result()
-            hashing = pool.submit(hashed.update, chunk) if hashed is not None else None
-            written = 0
-            while written < count:
-                written += os.write(target, chunk[written:])
+        while count := os.readv(source, [buffer := free.pop()]):
+            hashing.append((pool.submit(hashed.update, buffer[:count]), buffer))
+            _write(target, buffer[:count])
             tell(count)
-            buffers.reverse()
-        if hashing is not None:
-            hashing.result()
+            if not free:
+                oldest, buffer = hashing.popleft()
+                oldest.result()
+                free.append(buffer)
+        for each, _ in hashing:
+            each.result()
+
+
+def _write(target: int, chunk: memoryview) -> None:
+    written = 0
+    while written < len(chunk):
+        written += os.write(target, chunk[written:])

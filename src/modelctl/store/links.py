@@ -75,7 +75,7 @@ class Links:
 
 def read(paths: RepoPaths) -> Links:
     """The links of a repository folder, in whatever condition."""
-    return _Reader(paths).links()
+    return _Reader(paths, os.path.abspath(paths.blobs)).links()  # noqa: PTH100 - links stay what they are
 
 
 def digests(entries: tuple[Entry, ...]) -> set[str]:
@@ -105,6 +105,8 @@ def leads_into(path: Path, folder: Path) -> bool:
 @dataclass(slots=True)
 class _Reader:
     paths: RepoPaths
+    # What each link is compared with, made once.
+    blobs_folder: str
     misplaced: list[Path] = field(default_factory=list)
     unreadable: list[Path] = field(default_factory=list)
     unfinished: list[Path] = field(default_factory=list)
@@ -168,14 +170,14 @@ class _Reader:
             yield entry.name, tuple(self._entries(Path(entry.path)))
 
     def _entries(self, folder: Path) -> Iterator[Entry]:
-        folders = [folder]
+        folders, below = [folder], len(str(folder)) + 1
         while folders:
             for entry in self._scan(folders.pop()):
                 path = Path(entry.path)
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(path)
                     continue
-                name = str(path.relative_to(folder))
+                name = entry.path[below:]
                 if entry.is_symlink():
                     yield self._link(name, path)
                 elif entry.is_file(follow_symlinks=False):
@@ -187,8 +189,8 @@ class _Reader:
         target = self._target(path)
         if target is None:
             return Entry(name, path, "odd")
-        folder, digest = os.path.split(os.path.normpath(path.parent.absolute() / target))
-        if folder == os.path.normpath(self.paths.blobs.absolute()):
+        folder, digest = os.path.split(os.path.abspath(path.parent / target))  # noqa: PTH100 - as above
+        if folder == self.blobs_folder:
             return Entry(name, path, "blob", digest=digest, target=target)
         # The same place by another spelling, or by way of another entry.
         real = os.path.realpath(path)
