@@ -286,7 +286,8 @@ def check(world: World, base: Path, far: Path) -> None:
     check_refs(world, result, named_before, target.hub)
     if terms.keeps:
         assert state(source.hub) == kept, "a copy leaves the source as it is"
-    check_tidy(source, target, is_whole=not result.failures)
+    # Of a folder that is a link huggingface_hub reads relative links as if they lay where the link is.
+    check_tidy(source, target, is_whole=not result.failures and world.mode != "symlink")
     again = migration.execute(migration.plan(source.hub, target.hub, still(targets), terms=terms), Silence())
     assert held(source.hub, target.hub) == after, "the same once more changes nothing"
     assert {failure.id for failure in again.failures} <= {failure.id for failure in result.failures}
