@@ -252,6 +252,7 @@ def test_torch_from_nowhere_ends_it_before_anything_is_fetched(
     assert environment.installed(planned.home, environ=planned.environ) is None
 
 
+@pytest.mark.matrix(1)
 @pytest.mark.parametrize("tool", TOOLS)
 def test_without_a_network_it_ends_soon(
     make_plan: Callable[..., InstallPlan], listener: Listener, tool: str, environ: dict[str, str]

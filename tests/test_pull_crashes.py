@@ -81,13 +81,13 @@ def sweep(
 
 @pytest.mark.parametrize("update", ["fresh", "update"])
 def test_a_sample_of_kills(run: Command, hub: Hub, store: StoreBuilder, update: str) -> None:
-    sweep(run, hub, store, count=4, update=update == "update")
+    sweep(run, hub, store, count=2, update=update == "update")
 
 
 def test_a_sample_of_kills_while_a_cache_is_reused(
     run: Command, hub: Hub, store: StoreBuilder, cache: StoreBuilder
 ) -> None:
-    sweep(run, hub, store, count=2, update=False, cache=cache)
+    sweep(run, hub, store, count=1, update=False, cache=cache)
 
 
 @pytest.mark.sweep

@@ -503,6 +503,7 @@ def test_what_a_hub_says_moves_no_cursor(run: Command, hub: Hub) -> None:
     assert "\x1b" not in done.stderr
 
 
+@pytest.mark.sweep
 def test_a_slow_line_is_no_silence_while_one_connection_waits(run: Command, hub: Hub, store: StoreBuilder) -> None:
     flowing, refused = weights(5 * MIB, seed=1), weights(5 * MIB, seed=2)
     hub.add(NAME, files={"config.json": b"{}", "model-1.safetensors": flowing, "model-2.safetensors": refused})
