@@ -99,9 +99,14 @@ class Crashes:
 
 
 def spread(total: int, count: int | None) -> list[int]:
-    """`count` numbers from 1 to `total`, both among them, as far apart as can be; all of them where that is less."""
+    """`count` numbers from 1 to `total`, both among them, as far apart as can be; all of them where that is less.
+
+    One alone is the one in the middle.
+    """
     if count is None or total <= count:
         return list(range(1, total + 1))
+    if count == 1:
+        return [(total + 1) // 2]
     return sorted({1 + round(at * (total - 1) / (count - 1)) for at in range(count)})
 
 
