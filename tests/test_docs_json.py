@@ -159,6 +159,8 @@ def pulling(yard: Yard) -> None:
     yard.print("pull --dry-run", NAME)
     yard.hub.fault(faults.status(503), path="*pytorch_model.bin")
     yard.print("pull", NAME)
+    yard.hub.add("acme/gguf", files={"m-Q4_K_M.gguf": b"GGUF", "m-Q8_0.gguf": b"GGUF."})
+    yard.print("pull", "acme/gguf", code=3)
     # What the cache has is reused.
     yard.hub.add("acme/cached", files=pickled)
     yard.cache.add("acme/cached", files=pickled)

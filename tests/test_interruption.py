@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from modelctl.store import pulls
+from modelctl.store import journal
 from modelctl.store.layout import RepoPaths
 from tests.command import Command
 from tests.hub import faults
@@ -35,7 +35,7 @@ def _slow(hub: Hub) -> faults.Fault:
 def saved(paths: RepoPaths) -> int:
     """The bytes that the journals of a model vouch for."""
     journals = [path for path in paths.partials.glob("*.json") if len(path.stem) == 64]
-    return sum(pulls.journalled(paths, path.stem) for path in journals)
+    return sum(journal.received(paths, path.stem) for path in journals)
 
 
 @pytest.mark.parametrize(

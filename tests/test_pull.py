@@ -342,7 +342,7 @@ BAD: dict[str, tuple[list[str], dict[str, str], int, str, str]] = {
         ["acme/gguf"],
         {},
         3,
-        "`acme/gguf` has these quantisations to choose from: `Q4_K_M`, `Q8_0`",
+        "`acme/gguf` has 2 quantisations to choose from: `Q4_K_M` (4 B), `Q8_0` (5 B)",
         "`modelctl pull acme/gguf:Q4_K_M` fetches one",
     ),
     "shards missing at the Hub": (

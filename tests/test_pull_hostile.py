@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from modelctl.store import pulls
+from modelctl.store import journal
 from modelctl.store.layout import RepoPaths
 from tests.command import Command, Finished
 from tests.hub import faults
@@ -360,11 +360,11 @@ def test_what_others_see_of_a_journal_is_what_a_pull_believes(store: StoreBuilde
     paths, digest = store.paths(NAME), "a" * 64
     paths.partials.mkdir(parents=True)
     paths.journal(digest).write_text(json.dumps({"size": 100, "received": [[0, 60], [20, 60], [50, 80]]}))
-    assert pulls.journalled(paths, digest) == 0
+    assert journal.received(paths, digest) == 0
     paths.partial(digest).write_bytes(bytes(70))
-    assert pulls.journalled(paths, digest) == 60
+    assert journal.received(paths, digest) == 60
     paths.partial(digest).write_bytes(bytes(100))
-    assert pulls.journalled(paths, digest) == 80
+    assert journal.received(paths, digest) == 80
 
 
 @pytest.mark.matrix(2)

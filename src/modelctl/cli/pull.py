@@ -92,7 +92,7 @@ def pull(
         raise UsageError("`--all` is about models that are here", hint="`modelctl pull --update --all` updates them")
     elif not names:
         raise UsageError("missing argument `REPO[@REV]...`", hint="see `modelctl pull --help`")
-    wanted = [] if update else [refs.parse(name, revision=revision) for name in dict.fromkeys(names or [])]
+    wanted = [] if update else _named(names or [], revision)
     if all_files and include:
         raise UsageError("`--all-files` and `--include` contradict each other", hint="give one of them")
     limits = _limits(max_workers, retry_for=retry_for, stall_after=stall_after, transport=transport)
@@ -122,6 +122,12 @@ def pull(
         out.event("done", models=[pulling.result_object(result) for result in results], default_model=default)
 
 
+def _named(names: list[str], revision: str | None) -> list[refs.ModelRef]:
+    """What the words mean, each once: `acme/x` is `acme/x@main`."""
+    wanted = [refs.parse(name, revision=revision) for name in names]
+    return list({(ref.id, ref.revision or "main", ref.variant): ref for ref in wanted}.values())
+
+
 def _limits(max_workers: int, *, retry_for: float, stall_after: float, transport: Literal["http", "xet"]) -> "Limits":
     from modelctl.hub.workers import Limits
 
@@ -142,8 +148,9 @@ def _plan(project: "Project", hub: Any, ref: refs.ModelRef, choice: Any) -> "Pul
         # Nobody wants to wait for a Hub that says nothing while there is a model to serve.
         hub = replace(hub, patience=replace(hub.patience, silence=_SILENCE))
     try:
-        caches = pulling.caches(project)
-        return planning.plan(hub, project.hub, ref, choice=choice, caches=caches, offline=projects.is_offline(project))
+        caches, offline = pulling.caches(project), projects.is_offline(project)
+        with pulling.choices_named():
+            return planning.plan(hub, project.hub, ref, choice=choice, caches=caches, offline=offline)
     except UnreachableError as error:
         if is_ready:
             error.hint = f"what is already here can be served: `modelctl serve {ref.id}`"

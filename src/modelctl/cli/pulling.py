@@ -1,11 +1,13 @@
 """What commands that pull have in common: whom they ask, and how a pull is told."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelctl import project as projects
 from modelctl.cli import output as show
-from modelctl.errors import InterruptedByUserError
+from modelctl.errors import InterruptedByUserError, NotFoundError
 
 if TYPE_CHECKING:
     from modelctl.hub.file import PlannedFile
@@ -44,6 +46,18 @@ def patience(out: show.Output, limits: "Limits", *, dry_run: bool = False) -> "P
 def caches(project: "Project") -> list[Path]:
     """The hub folders whose contents a pull may use beside those of the project."""
     return [] if project.cache is None else [project.cache]
+
+
+@contextmanager
+def choices_named() -> Iterator[None]:
+    """Let the error for a repository of several quantisations name them with their sizes."""
+    try:
+        yield
+    except NotFoundError as error:
+        if choices := error.details.get("choices"):
+            shown = ", ".join(f"`{choice['variant']}` ({show.size(choice['size'])})" for choice in choices)
+            error.message = f"{error.message}: {shown}"
+        raise
 
 
 def plan_object(planned: "PullPlan") -> dict[str, Any]:

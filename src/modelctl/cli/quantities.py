@@ -1,5 +1,6 @@
 """Bytes, numbers and times as a person reads them."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 
@@ -7,24 +8,24 @@ def size(count: int | None) -> str:
     """Bytes in decimal units, as disks and the Hub count: `90.9 MB`."""
     if count is None:
         return "-"
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if value < 999.95 or unit == "TB":
-            return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    raise AssertionError
+    return _scaled(count, (" B", " kB", " MB", " GB", " TB"))
 
 
 def count(number: int | None) -> str:
     """A number of parameters or tokens in short: `22.7M`."""
     if number is None:
         return "-"
+    return _scaled(number, ("", "K", "M", "B", "T"))
+
+
+def _scaled(number: int, units: Sequence[str]) -> str:
+    """A number in the unit, each a thousand of the one before, that leaves it below a thousand."""
     value = float(number)
-    for unit in ("", "K", "M", "B", "T"):
-        if value < 999.95 or unit == "T":
-            return f"{number}" if unit == "" else f"{value:.1f}{unit}"
+    for unit in units[:-1]:
+        if value < 999.95:
+            return f"{number}{unit}" if unit == units[0] else f"{value:.1f}{unit}"
         value /= 1000
-    raise AssertionError
+    return f"{value:.1f}{units[-1]}"
 
 
 def age(moment: datetime | None, *, now: datetime | None = None) -> str:

@@ -121,7 +121,8 @@ def _pull(project: "Project", out: show.Output, ref: refs.ModelRef) -> None:
 
     limits = Limits()
     hub = pulling.connect(project, None, patience=pulling.patience(out, limits))
-    planned = planning.plan(hub, project.hub, ref, choice=planning.Choice(), offline=projects.is_offline(project))
+    with pulling.choices_named():
+        planned = planning.plan(hub, project.hub, ref, choice=planning.Choice(), offline=projects.is_offline(project))
     if not out.json:
         pulling.say_plan(out, planned)
     pulling.execute(out, planned, hub, limits)

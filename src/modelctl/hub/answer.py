@@ -121,11 +121,6 @@ class Answer:
             self._frame(headers)
 
     @property
-    def is_over(self) -> bool:
-        """Whether all of the body has been read."""
-        return self._is_over
-
-    @property
     def can_follow(self) -> bool:
         """Whether another request may follow on this connection now."""
         return self._is_over and not self._closes

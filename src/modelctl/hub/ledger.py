@@ -32,7 +32,7 @@ class Ledger:
         self._done = sum(self._known.values())
         self._arrived = time.monotonic()
         self._messages: deque[str] = deque()
-        self._finished: deque[Blob] = deque()
+        self._finished: deque[tuple[Blob, str]] = deque()
 
     @property
     def is_going_on(self) -> bool:
@@ -70,14 +70,14 @@ class Ledger:
         """Begin the silence anew: it is not the Hub that is waited for."""
         self._arrived = time.monotonic()
 
-    def finish(self, blob: Blob, *, fetched: int = 0) -> None:
-        """Take note of a blob that is whole, proven, and has its name."""
+    def finish(self, blob: Blob, *, fetched: int = 0, source: str = "fetched") -> None:
+        """Take note of a blob that is whole, proven, and has its name; `source` is as `Progress.file` tells it."""
         with self.changed:
             self.open.pop(blob.digest, None)
             self.fetched += fetched
             self._arrived = time.monotonic()
             self._known[blob.digest] = blob.size
-            self._finished.append(blob)
+            self._finished.append((blob, source))
             self._left.discard(blob.digest)
             # Nobody is woken for each of two thousand files: only where nothing is left to wait for.
             if not self._left:
@@ -97,8 +97,8 @@ class Ledger:
         while self._messages:
             progress.say(self._messages.popleft())
         while self._finished:
-            blob = self._finished.popleft()
-            progress.file(blob.name, size=blob.size, source="fetched")
+            blob, source = self._finished.popleft()
+            progress.file(blob.name, size=blob.size, source=source)
         with self.changed:
             done = sum(self._known.values())
             done += sum(one.partial.received - self._known.get(digest, 0) for digest, one in self.open.items())

@@ -172,7 +172,9 @@ class _Planner:
         others = _commits(paths) - {commit}
         files, reused = self._files(commit, {name: listing[name] for name in sorted(names)}, is_alone=not others)
         missing = {file.digest: file.size for file in files if file.source == "fetch"}
-        resumed = {digest: done for digest, size in missing.items() if (done := _resumed(paths, digest, size))}
+        resumed = {
+            digest: done for digest, size in missing.items() if (done := journal.received(paths, digest, size=size))
+        }
         revision = ref.revision or "main"
         return PullPlan(
             id=ref.id,
@@ -230,7 +232,7 @@ def _chosen(ref: ModelRef, found: Selection, listing: Mapping[str, TreeFile], ch
     """The names to bring: by the rule, all, or what the patterns leave."""
     by_pattern = choice.all_files or choice.include or choice.only
     if not by_pattern:
-        _refuse_unloadable(ref, found)
+        _refuse_unloadable(ref, found, listing)
     names = set(choice.only or listing) if by_pattern else set(found.names) | choice.beside
     names &= set(listing)
     names.update(*(found.choices.get(label, ()) for label in choice.variants))
@@ -258,8 +260,8 @@ def _refuse_unwritable(names: Iterable[str]) -> None:
             ) from exc
 
 
-def _refuse_unloadable(ref: ModelRef, found: Selection) -> None:
-    """Stop where vLLM would find nothing to load, or where a choice is the user's."""
+def _refuse_unloadable(ref: ModelRef, found: Selection, listing: Mapping[str, TreeFile]) -> None:
+    """Stop where vLLM would find nothing to load, or where a choice is the user's: `choices` tells of it."""
     if found.missing:
         raise NotFoundError(
             f"`{ref.id}` lacks weights that its index names: `{found.missing[0]}`",
@@ -268,19 +270,18 @@ def _refuse_unloadable(ref: ModelRef, found: Selection) -> None:
     if found.weights:
         return
     if found.choices:
-        labels = ", ".join(f"`{label}`" for label in found.choices)
+        choices = [
+            {"variant": label, "size": sum(listing[name].size for name in names)}
+            for label, names in found.choices.items()
+        ]
         raise NotFoundError(
-            f"`{ref.id}` has these quantisations to choose from: {labels}",
+            f"`{ref.id}` has {len(choices)} quantisations to choose from",
             hint=f"`modelctl pull {ref.id}:{next(iter(found.choices))}` fetches one",
+            choices=choices,
         )
     raise NotFoundError(
         f"vLLM cannot load `{ref.id}`: {found.note}", hint=f"`modelctl pull {ref} --all-files` fetches it all the same"
     )
-
-
-def _resumed(paths: RepoPaths, digest: str, size: int) -> int:
-    """Bytes of an interrupted blob that its journal vouches for."""
-    return sum(end - start for start, end in journal.ranges(paths, digest, size=size))
 
 
 def _commits(paths: RepoPaths) -> set[str]:

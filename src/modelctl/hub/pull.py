@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelctl import process
@@ -18,7 +18,7 @@ from modelctl.hub.source import Blob, blob_target
 from modelctl.hub.workers import Limits, Workers
 from modelctl.progress import Progress
 from modelctl.ref import ModelRef
-from modelctl.store import changes, lock, publishing, standing, tree, twins
+from modelctl.store import changes, journal, lock, publishing, standing, tree, twins
 from modelctl.store.layout import RepoPaths
 from modelctl.store.twins import Twin
 
@@ -64,7 +64,7 @@ def execute(
         changes.free(twins.spares(paths))
         found, missing = _left(planned)
         if found or missing:
-            room.check([planned])
+            room.check([_rest(planned, found, missing)])
             _write_record(planned)
         if found or missing or not planned.has_tree:
             tree.write(paths, planned.commit, planned.tree)
@@ -108,6 +108,18 @@ def _left(planned: PullPlan) -> tuple[list[Twin], list[PlannedFile]]:
         elif not (is_shown(paths, planned.commit, file) if twin.way == "prove" else is_here):
             found[file.digest] = twin
     return list(found.values()), missing
+
+
+def _rest(planned: PullPlan, found: Sequence[Twin], missing: Sequence[PlannedFile]) -> PullPlan:
+    """The plan as it stands after another pull of the same has done a part of it."""
+    sizes = {file.digest: file.size for file in missing}
+    resumed = {digest: journal.received(planned.paths, digest, size=size) for digest, size in sizes.items()}
+    return replace(
+        planned,
+        to_fetch=sum(sizes.values()) - sum(resumed.values()),
+        resumed=resumed,
+        twins={twin.digest: twin for twin in found},
+    )
 
 
 def _written(planned: PullPlan) -> Iterator[Path]:

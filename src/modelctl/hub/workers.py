@@ -205,7 +205,7 @@ class Workers:
             return
         if not self._force and _is_there(self._paths, blob):
             # Another tool has fetched it while we waited for its lock.
-            self._ledger.finish(blob)
+            self._ledger.finish(blob, source="present")
             return
         one = Transfer(blob, self._paths, self._refusal)
         with self._ledger.changed:

@@ -24,6 +24,11 @@ def ranges(paths: RepoPaths, digest: str, *, size: int | None = None) -> list[Ra
             return []
 
 
+def received(paths: RepoPaths, digest: str, *, size: int | None = None) -> int:
+    """The bytes of an unfinished blob that its journal vouches for."""
+    return sum(end - start for start, end in ranges(paths, digest, size=size))
+
+
 def merged(ranges: list[Range]) -> list[Range]:
     """The same bytes in order, each counted once, in as few ranges as there can be."""
     joined: list[Range] = []

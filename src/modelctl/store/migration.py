@@ -168,7 +168,10 @@ def execute(plan: MigrationPlan, progress: Progress, *, busy: Mapping[str, str] 
         leftovers = disposal.finish_leftovers(plan.source, lambda _: None)
         freed = leftovers.freed
         failures += leftovers.failures
-    return MigrationResult(tuple(moved), tuple(failures), freed, disk.free(plan.source), disk.free(plan.target))
+    free = disk.free(plan.target)
+    # Of one file system there is one figure: asked twice, it may have changed in between.
+    is_one = disk.device(plan.source) == disk.device(plan.target)
+    return MigrationResult(tuple(moved), tuple(failures), freed, free if is_one else disk.free(plan.source), free)
 
 
 def _refuse_served(move: Move, busy: Mapping[str, str]) -> None:

@@ -73,10 +73,5 @@ def received(paths: RepoPaths, names: tuple[str, ...], listing: Mapping[str, Tre
         try:
             done += min(size, paths.blob(digest).stat().st_size)
         except OSError:
-            done += min(size, journalled(paths, digest))
+            done += min(size, journal.received(paths, digest))
     return done
-
-
-def journalled(paths: RepoPaths, digest: str) -> int:
-    """The bytes of an unfinished blob that its journal vouches for."""
-    return sum(end - start for start, end in journal.ranges(paths, digest))

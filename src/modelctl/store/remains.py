@@ -17,7 +17,7 @@ from typing import Literal
 from modelctl import process
 from modelctl.errors import BusyError
 from modelctl.ref import is_commit
-from modelctl.store import deletion, disposal, downloads, imports, inventory, layout, lock, pulls, standing
+from modelctl.store import deletion, disposal, downloads, imports, inventory, journal, layout, lock, pulls, standing
 from modelctl.store.layout import RepoPaths
 from modelctl.store.links import Links
 from modelctl.store.model import Model
@@ -174,7 +174,7 @@ def _pull(there: Links) -> Iterator[Leftover]:
         return
     pull = pulls.record(paths)
     if pull is None:
-        vouched = any(pulls.journalled(paths, path.name) for path in partial)
+        vouched = any(journal.received(paths, path.name) for path in partial)
         why = "an interrupted pull" if vouched else "a pull that was killed left it"
         yield Leftover("pull" if vouched else "temporary", paths.id, tuple(parts), why)
         return
