@@ -1,6 +1,10 @@
 """`modelctl list`, as a person and as a program sees it."""
 
+import contextlib
 import os
+import pty
+import subprocess
+import termios
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -184,3 +188,127 @@ def test_how_long_ago_a_model_was_used(run: Command, store: StoreBuilder, used: 
     os.utime(weights, (three_days_ago, three_days_ago))
     line = run("list").stdout.splitlines()[1]
     assert ("3 days ago" in line) == (used == "just now")
+
+
+def lay_out_sizes(store: StoreBuilder) -> None:
+    for name, length in (("acme/small", 10), ("acme/large", 3000), ("beta/middle", 200)):
+        store.add(name, files={**generator(), "notes.txt": "x" * length})
+
+
+def test_filters_orders_and_a_limit(run: Command, store: StoreBuilder) -> None:
+    lay_out_sizes(store)
+    assert run("list", "-q", "--sort", "size").stdout == "acme/large\nbeta/middle\nacme/small\n"
+    assert run("list", "-q", "--sort", "size:asc", "--limit", "1").stdout == "acme/small\n"
+    assert run("list", "-q", "--limit", "2").stdout == "acme/large\nacme/small\n"
+    assert run("list", "-q", "-f", "size>500", "-f", "size<1kB").stdout == "beta/middle\n"
+    assert run("list", "-q", "acme", "-f", "size<1kB").stdout == "acme/small\n"
+    assert [one["id"] for one in run("list", "--json", "-f", "size>1kB").json["models"]] == ["acme/large"]
+    nothing = run("list", "--filter", "size>1TB")
+    assert (nothing.code, nothing.stdout, nothing.stderr) == (0, "", "none of 3 models is asked for\n")
+    wrong = run("list", "--filter", "state=redy")
+    assert (wrong.code, wrong.stdout) == (2, "")
+    assert wrong.stderr == "error: `state` is never `redy`\nhint: it is `ready`, `partial` or `broken`\n"
+
+
+def test_a_line_for_each_revision(run: Command, store: StoreBuilder) -> None:
+    old = store.add("acme/tiny", files={**generator(), "notes.txt": "old"}, revision="v1")
+    new = store.add("acme/tiny", files=generator())
+    for at, commit in enumerate((old, new)):
+        os.utime(store.paths("acme/tiny").snapshot(commit), (at, at))
+    done = run("list", "--revisions")
+    head, *lines, total = done.stdout.splitlines()
+    assert head.split() == ["NAME", "REVISION", "REFS", "FILES", "SIZE", "MODIFIED", "WHERE"]
+    assert {tuple(line.split()[:4]) for line in lines} == {
+        ("acme/tiny", old[:12], "v1", str(len(generator()) + 1)),
+        ("acme/tiny", new[:12], "main", str(len(generator()))),
+    }
+    assert total == "2 revisions of 1 model, 369 B"
+    assert set(run("list", "--revisions", "-q").stdout.split()) == {f"acme/tiny@{old}", f"acme/tiny@{new}"}
+
+
+def test_what_does_not_go_with_outdated(run: Command, store: StoreBuilder) -> None:
+    lay_out_sizes(store)
+    done = run("list", "--outdated", "--sort", "size")
+    assert (done.code, done.stdout) == (2, "")
+    assert done.stderr == "error: `--outdated` and `--sort` do not go together\nhint: give one of them\n"
+
+
+@pytest.mark.parametrize(
+    ("columns", "headers"),
+    [
+        (120, "NAME SIZE PARAMS DTYPE CONTEXT STATE USED WHERE"),
+        (33, "NAME SIZE PARAMS STATE"),
+        (10, "NAME STATE"),
+    ],
+)
+def test_a_narrow_terminal_gets_fewer_columns(run: Command, store: StoreBuilder, columns: int, headers: str) -> None:
+    store.add("acme/tiny", files=generator())
+    shown = on_terminal(run, columns, "list")
+    assert shown.splitlines()[0].split() == headers.split()
+    assert shown.splitlines()[1].split()[0] == "acme/tiny"
+
+
+def on_terminal(run: Command, columns: int, *argv: str) -> str:
+    """What the command writes to a terminal of so many columns."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, columns))
+    with run.start(*argv, stdout=theirs, stderr=subprocess.DEVNULL):
+        os.close(theirs)
+        shown = b""
+        # At its end the terminal tells of an error rather than of nothing.
+        with contextlib.suppress(OSError):
+            while chunk := os.read(ours, 65536):
+                shown += chunk
+    os.close(ours)
+    return shown.decode()
+
+
+class TestCompletion:
+    """What a shell gets when it asks, by the variables that it asks with."""
+
+    @pytest.fixture(autouse=True)
+    def _models(self, store: StoreBuilder, cache: StoreBuilder) -> None:
+        for name in ("acme/tiny", "acme/two", "beta/other"):
+            store.add(name, files=generator())
+        cache.add("acme/three", files=generator())
+
+    def complete(self, run: Command, line: str) -> list[str]:
+        env = {"_MODELCTL_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+        done = run(env=env)
+        assert (done.code, done.stderr) == (0, "")
+        return done.stdout.split()
+
+    @pytest.mark.parametrize(
+        ("line", "expected"),
+        [
+            ("modelctl sho", ["show"]),
+            ("modelctl show acme/t", ["acme/three", "acme/tiny", "acme/two"]),
+            ("modelctl serve beta/", ["beta/other"]),
+            ("modelctl rm acme/t", ["acme/tiny", "acme/two"]),
+            ("modelctl rm --cache acme/t", ["acme/three"]),
+            ("modelctl list --sort si", ["size"]),
+            ("modelctl show nothing", []),
+            ("modelctl --vers", ["--version"]),
+        ],
+    )
+    def test_words(self, run: Command, line: str, expected: list[str]) -> None:
+        assert self.complete(run, line) == expected
+
+    @pytest.mark.parametrize(
+        ("shell", "env"),
+        [
+            ("zsh", {}),
+            ("fish", {"_TYPER_COMPLETE_FISH_ACTION": "get-args"}),
+        ],
+    )
+    def test_other_shells(self, run: Command, shell: str, env: dict[str, str]) -> None:
+        asked = {"_MODELCTL_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": "modelctl show acme/ti"}
+        done = run(env=asked | env)
+        assert (done.code, done.stderr) == (0, "")
+        assert "acme/tiny" in done.stdout
+        assert "acme/two" not in done.stdout
+
+    def test_a_store_that_cannot_be_read(self, run: Command, project: Path) -> None:
+        (project / "models" / "hub").rename(project / "moved")
+        (project / "models" / "hub").write_text("a file")
+        assert self.complete(run, "modelctl show acme/ti") == []

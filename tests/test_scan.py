@@ -13,7 +13,7 @@ import pytest
 from modelctl import process
 from modelctl.errors import ModelctlError, NotFoundError, NotWholeError, UsageError
 from modelctl.project import Project, locate
-from modelctl.store import layout, scan
+from modelctl.store import layout, names, scan
 from modelctl.store.model import Model
 from tests.checkpoints import generator, gguf, sharded, weights
 from tests.command import NOBODY, Command
@@ -83,12 +83,12 @@ def test_only_models_are_listed(store: StoreBuilder) -> None:
     for name in ("datasets--acme--data", "spaces--acme--demo", ".locks", "blobs", "models--"):
         (store.hub / name).mkdir(exist_ok=True)
     (store.hub / "version.txt").write_text("1")
-    assert scan.names(store.hub) == (NAME, "gpt2")
+    assert names.in_hub(store.hub) == (NAME, "gpt2")
     assert [model.id for model in scan.scan_hub(store.hub, "cache")] == [NAME, "gpt2"]
 
 
 def test_no_hub_folder_is_no_models(tmp_path: Path) -> None:
-    assert scan.names(tmp_path / "nothing") == ()
+    assert names.in_hub(tmp_path / "nothing") == ()
     assert scan.scan_hub(tmp_path / "nothing", "project") == ()
     assert scan.downloads(tmp_path / "nothing") == ()
     assert scan.scan_model(layout.RepoPaths(tmp_path, NAME), "project") is None
@@ -97,7 +97,7 @@ def test_no_hub_folder_is_no_models(tmp_path: Path) -> None:
 def test_a_file_where_the_hub_folder_should_be_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "models").write_text("")
     with pytest.raises(ModelctlError, match=f"`{tmp_path}/models` is a file where a folder should be"):
-        scan.names(tmp_path / "models" / "hub")
+        names.in_hub(tmp_path / "models" / "hub")
 
 
 def remove_entry(store: StoreBuilder, commit: str) -> None:
@@ -643,7 +643,7 @@ def test_both_locations_are_one_list(store: StoreBuilder, cache: StoreBuilder, l
     assert both.other_copies == (cache.paths("acme/both").folder,)
     assert (cached.id, cached.location, cached.other_copies) == ("acme/cached", "cache", ())
     assert (zeta.id, zeta.location) == ("acme/zeta", "project")
-    assert scan.project_names(located) == ("acme/both", "acme/cached", "acme/zeta")
+    assert names.of_project(located) == ("acme/both", "acme/cached", "acme/zeta")
 
 
 def test_one_folder_for_both_locations_is_the_project(store: StoreBuilder, project: Path) -> None:

@@ -94,6 +94,14 @@ def locate(
     return Project(cwd / "models", reason, cwd, _user_cache(environ), environ)
 
 
+def completed_words() -> list[str]:
+    """The words after `modelctl` that a shell asks to complete; none where it asks for nothing."""
+    environ = os.environ  # noqa: TID251 - asked before there is a project
+    if "_MODELCTL_COMPLETE" not in environ:
+        return []
+    return (environ.get("COMP_WORDS") or environ.get("_TYPER_COMPLETE_ARGS", "")).split()[1:]
+
+
 def endpoint(project: Project) -> str:
     """The Hub's address, without a slash at its end."""
     # Not at the top: `list` has no use for it.

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from modelctl import __version__
+from modelctl import project as projects
 from modelctl.cli import output as show
 from modelctl.cli import streams
 from modelctl.cli.interruption import CTRL_C, Interruption
@@ -150,7 +151,9 @@ def _run(argv: list[str]) -> int:
     # What follows `--` in `serve` is vLLM's; the parser would take its first word for a model where none is named.
     at = argv.index("--") if argv[:1] == ["serve"] and "--" in argv else len(argv)
     try:
-        code = build(argv)(args=argv[:at], obj=argv[at + 1 :], prog_name="modelctl", standalone_mode=False)
+        code = build(argv or projects.completed_words())(
+            args=argv[:at], obj=argv[at + 1 :], prog_name="modelctl", standalone_mode=False
+        )
         return int(code or 0)
     except ModelctlError as error:
         return _tell(error, argv)

@@ -7,7 +7,7 @@ import typer
 
 from modelctl import project as projects
 from modelctl import ref as refs
-from modelctl.cli import options
+from modelctl.cli import completion, options
 from modelctl.cli import output as show
 from modelctl.errors import InterruptedByUserError, UsageError
 
@@ -26,7 +26,12 @@ _HOW = {"clone": "reflink", "link": "link", "copy": "copy"}
 
 
 def export(
-    name: Annotated[str, typer.Argument(metavar="REPO[@REV]", help="A model that is here, or a part of its name.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="REPO[@REV]", help="A model that is here, or a part of its name.", autocompletion=completion.models
+        ),
+    ],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; made if it is not there.")],
     revision: Annotated[
         str | None, typer.Option("--revision", metavar="REV", help="A branch, a tag or a commit (default: main).")

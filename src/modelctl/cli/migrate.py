@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modelctl import project as projects
-from modelctl.cli import moves, options, outcome
+from modelctl.cli import completion, moves, options, outcome
 from modelctl.cli import output as show
 from modelctl.cli.moves import Ends
 from modelctl.errors import InterruptedByUserError, UsageError
@@ -31,7 +31,10 @@ Examples:
 
 def migrate(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[REPO[@REV]]...", help="Only these models; globs too.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[REPO[@REV]]...", help="Only these models; globs too.", autocompletion=completion.models
+        ),
     ] = None,
     from_cache: Annotated[bool, typer.Option("--from-cache", help="Out of your own cache.")] = False,
     from_dir: Annotated[

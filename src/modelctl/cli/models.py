@@ -1,6 +1,6 @@
 """How a model is shown: its keys under `--json`, its row in a table, its problems."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from modelctl.cli import output as show
@@ -9,14 +9,24 @@ from modelctl.store.model import Model, Problem, Revision
 
 COLUMNS = (
     Column("NAME"),
-    Column("SIZE", "right"),
-    Column("PARAMS", "right"),
-    Column("DTYPE"),
-    Column("CONTEXT", "right"),
+    Column("SIZE", "right", spare=6),
+    Column("PARAMS", "right", spare=5),
+    Column("DTYPE", spare=2),
+    Column("CONTEXT", "right", spare=1),
     Column("STATE"),
-    Column("USED"),
-    Column("WHERE"),
+    Column("USED", spare=3),
+    Column("WHERE", spare=4),
 )
+REVISION_COLUMNS = (
+    Column("NAME"),
+    Column("REVISION"),
+    Column("REFS"),
+    Column("FILES", "right", spare=1),
+    Column("SIZE", "right", spare=3),
+    Column("MODIFIED", spare=2),
+    Column("WHERE", spare=4),
+)
+_SHORT = 12
 
 
 def model_object(model: Model) -> dict[str, Any]:
@@ -79,6 +89,20 @@ def row(model: Model) -> tuple[str, ...]:
         show.age(model.used),
         f"{model.location}+cache" if model.other_copies else model.location,
     )
+
+
+def revision_rows(model: Model) -> Iterator[tuple[str, ...]]:
+    """The revisions of a model in a table with `REVISION_COLUMNS`."""
+    for revision in model.revisions:
+        yield (
+            model.id,
+            revision.commit[:_SHORT],
+            ", ".join(revision.refs) or "-",
+            str(len(revision.files)),
+            show.size(revision.size),
+            show.age(revision.modified),
+            model.location,
+        )
 
 
 def state(model: Model) -> str:

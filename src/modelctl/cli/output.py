@@ -54,8 +54,8 @@ class Output:
         streams.say(text)
 
     def table(self, columns: Sequence["Column"], rows: Iterable[Sequence[str]]) -> None:
-        """Print a borderless table under uppercase headers."""
-        for line in table_lines(columns, rows):
+        """Print a borderless table under uppercase headers, without what has no room on the terminal."""
+        for line in table_lines(columns, rows, width=streams.width(sys.stdout)):
             self.line(line)
 
     def confirm(self, question: str, *, yes: bool) -> None:
@@ -84,28 +84,44 @@ class Output:
 
 
 class Column:
-    """A table column: its header, and the side that its cells keep to."""
+    """A table column: its header, the side that its cells keep to, and how soon it goes where there is little room.
 
-    __slots__ = ("align", "header")
+    Columns go in the order of `spare`, the lowest first; one of 0 stays.
+    """
 
-    def __init__(self, header: str, align: Literal["left", "right"] = "left") -> None:
+    __slots__ = ("align", "header", "spare")
+
+    def __init__(self, header: str, align: Literal["left", "right"] = "left", *, spare: int = 0) -> None:
         self.header = header
         self.align = align
+        self.spare = spare
 
 
-def table_lines(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> list[str]:
-    """The lines of a table: two spaces between columns, none at the end of a line."""
+def table_lines(columns: Sequence[Column], rows: Iterable[Sequence[str]], *, width: int | None = None) -> list[str]:
+    """The lines of a table: two spaces between columns, none at the end of a line, at most `width` of them if need be.
+
+    What is too wide all the same is left whole: half a name is of no use.
+    """
     cells = [[column.header for column in columns], *([*row] for row in rows)]
     widths = [max(len(row[at]) for row in cells) for at in range(len(columns))]
+    shown = _with_room(columns, widths, width)
 
     def line(row: Sequence[str]) -> str:
         parts = (
-            text.rjust(width) if column.align == "right" else text.ljust(width)
-            for text, width, column in zip(row, widths, columns, strict=True)
+            row[at].rjust(widths[at]) if columns[at].align == "right" else row[at].ljust(widths[at]) for at in shown
         )
         return "  ".join(parts).rstrip()
 
     return [line(row) for row in cells]
+
+
+def _with_room(columns: Sequence[Column], widths: Sequence[int], width: int | None) -> list[int]:
+    """The columns that fit a line of `width`."""
+    shown = list(range(len(columns)))
+    going = sorted((at for at in shown if columns[at].spare), key=lambda at: columns[at].spare)
+    while width is not None and going and sum(widths[at] + 2 for at in shown) - 2 > width:
+        shown.remove(going.pop(0))
+    return shown
 
 
 def error_object(error: ModelctlError) -> dict[str, Any]:

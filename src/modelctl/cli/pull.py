@@ -8,7 +8,7 @@ import typer
 
 from modelctl import project as projects
 from modelctl import ref as refs
-from modelctl.cli import options, pulling
+from modelctl.cli import completion, options, pulling
 from modelctl.cli import output as show
 from modelctl.errors import ModelctlError, UnreachableError, UsageError
 
@@ -35,7 +35,11 @@ Examples:
 def pull(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="REPO[@REV]...", help="Models on the Hub; with --update models that are here."),
+        typer.Argument(
+            metavar="REPO[@REV]...",
+            help="Models on the Hub; with --update models that are here.",
+            autocompletion=completion.models,
+        ),
     ] = None,
     revision: options.Revision = None,
     all_files: Annotated[bool, typer.Option("--all-files", help="The whole repository, not what vLLM loads.")] = False,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modelctl import project as projects
-from modelctl.cli import options, outcome, use
+from modelctl.cli import completion, options, outcome, use
 from modelctl.cli import output as show
 from modelctl.errors import InterruptedByUserError, ModelctlError, NotFoundError
 
@@ -24,7 +24,12 @@ Examples:
 
 def rm(
     names: Annotated[
-        list[str], typer.Argument(metavar="REPO[@REV]...", help="Models, or revisions of them; globs too.")
+        list[str],
+        typer.Argument(
+            metavar="REPO[@REV]...",
+            help="Models, or revisions of them; globs too.",
+            autocompletion=completion.removable,
+        ),
     ],
     revision: Annotated[
         str | None, typer.Option("--revision", metavar="REV", help="Only this branch, tag or commit.")

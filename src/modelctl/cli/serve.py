@@ -8,7 +8,7 @@ import typer
 
 from modelctl import project as projects
 from modelctl import ref as refs
-from modelctl.cli import options
+from modelctl.cli import completion, options
 from modelctl.cli import output as show
 from modelctl.errors import ModelctlError, NotFoundError, NotWholeError
 
@@ -36,7 +36,10 @@ Exit codes: 0 stopped by SIGTERM or SIGHUP, 130 by Ctrl-C, 5 out of memory, 1 an
 def serve(
     context: typer.Context,
     name: Annotated[
-        str | None, typer.Argument(metavar="[REPO[@REV]]", help="A model here (default: the project's own).")
+        str | None,
+        typer.Argument(
+            metavar="[REPO[@REV]]", help="A model here (default: the project's own).", autocompletion=completion.models
+        ),
     ] = None,
     port: Annotated[int, typer.Option("--port", "-p", metavar="PORT", min=0, max=65535, help="0: a free one.")] = 8000,
     host: Annotated[str, typer.Option("--host", metavar="HOST", help="The address to listen at.")] = "127.0.0.1",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modelctl import project as projects
-from modelctl.cli import options
+from modelctl.cli import completion, options
 from modelctl.cli import output as show
 
 if TYPE_CHECKING:
@@ -23,7 +23,12 @@ Examples:
 
 
 def show_model(
-    name: Annotated[str, typer.Argument(metavar="NAME[@REV]", help="A model, or any unique part of its name.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME[@REV]", help="A model, or any unique part of its name.", autocompletion=completion.models
+        ),
+    ],
     models_dir: options.ModelsDir = None,
     json: options.Json = False,
 ) -> None:

@@ -61,6 +61,14 @@ def _occupied(number: int, flags: int) -> int:
     return number
 
 
+def width(stream: TextIO) -> int | None:
+    """The columns of the terminal that a stream is; `None` where it is none, or does not tell."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or None
+    except (OSError, ValueError):
+        return None
+
+
 def printable(text: str, stream: TextIO) -> str:
     """Text that any terminal can show, and none obeys.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modelctl import project as projects
-from modelctl.cli import options
+from modelctl.cli import completion, options
 from modelctl.cli import output as show
 
 if TYPE_CHECKING:
@@ -23,7 +23,12 @@ Examples:
 
 def use(
     name: Annotated[
-        str | None, typer.Argument(metavar="[REPO[@REV]]", help="A model that is here; none shows the default one.")
+        str | None,
+        typer.Argument(
+            metavar="[REPO[@REV]]",
+            help="A model that is here; none shows the default one.",
+            autocompletion=completion.models,
+        ),
     ] = None,
     models_dir: options.ModelsDir = None,
     json: options.Json = False,

@@ -15,7 +15,7 @@ from modelctl.hub.client import Hub, Resolved
 from modelctl.hub.file import PlannedFile, is_present, is_shown
 from modelctl.ref import ModelRef, is_commit
 from modelctl.selection import Selection
-from modelctl.store import disk, journal, layout, scan, tree, twins
+from modelctl.store import disk, journal, layout, names, tree, twins
 from modelctl.store.layout import RepoPaths
 from modelctl.store.tree import TreeFile
 from modelctl.store.twins import Twin
@@ -140,7 +140,7 @@ def _names(*hubs: Path) -> list[str]:
     found: list[str] = []
     for folder in hubs:
         with contextlib.suppress(ModelctlError):
-            found += scan.names(folder)
+            found += names.in_hub(folder)
     return found
 
 

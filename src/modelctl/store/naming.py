@@ -5,7 +5,7 @@ from pathlib import Path
 
 from modelctl import ref
 from modelctl.errors import NotFoundError, UsageError
-from modelctl.store import changes, disposal, layout, scan, trash
+from modelctl.store import changes, disposal, layout, names, trash
 from modelctl.store.layout import RepoPaths
 from modelctl.store.removal import Target
 
@@ -103,9 +103,9 @@ def _named(hub: Path, known: dict[str, RepoPaths], text: str, *, parts: bool) ->
     if text in known:
         return [known[text]]
     if any(letter in text for letter in _GLOB):
-        return [known[name] for name in scan.matching(tuple(known), [text])]
+        return [known[name] for name in names.matching(tuple(known), [text])]
     if parts:
-        return [known[scan.match(tuple(known), text)]]
+        return [known[names.match(tuple(known), text)]]
     raise NotFoundError(
         f"no model `{text}` in `{hub}`", hint="with `--yes` a full name or a glob is needed: see `modelctl list`"
     )

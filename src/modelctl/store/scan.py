@@ -1,33 +1,24 @@
-"""What lies in a store: models, revisions, files, sizes, state. Read-only, and never stopped by a damaged entry.
+"""What lies in a store: models, revisions, files, sizes, state. Read-only, and never stopped by a damaged entry."""
 
-`names` reads one folder; `scan_hub`, `scan_model` and `scan_project` look into the models.
-"""
-
-import contextlib
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from modelctl import ref
-from modelctl.errors import ModelctlError, NotFoundError, NotWholeError, UsageError
+from modelctl.errors import NotFoundError, NotWholeError
 from modelctl.project import Project
 from modelctl.ref import ModelRef
-from modelctl.store import condition, contents, inventory, layout
+from modelctl.store import condition, contents, inventory, layout, names
 from modelctl.store.layout import RepoPaths
 from modelctl.store.model import Download, Location, Model, Revision
 
 _SHORTEST_COMMIT = 7
 
 
-def names(hub: Path) -> tuple[str, ...]:
-    """The ids of the models in a hub folder, sorted; none where there is no such folder."""
-    return tuple(sorted(_folders(hub)))
-
-
 def scan_hub(hub: Path, location: Location) -> tuple[Model, ...]:
     """Every model of a hub folder, in whatever condition, sorted by id."""
     place = contents.place(str(hub))
-    folders = (folder for _, folder in sorted(_folders(hub).items()))
+    folders = (folder for _, folder in sorted(names.folders(hub).items()))
     taken = (inventory.take(place, layout.paths_at(hub / folder), location) for folder in folders)
     return tuple(model for model in taken if model is not None)
 
@@ -37,11 +28,6 @@ def scan_model(paths: RepoPaths, location: Location) -> Model | None:
     return inventory.take(contents.place(str(paths.hub)), paths, location)
 
 
-def project_names(project: Project) -> tuple[str, ...]:
-    """The ids of the models of both locations, sorted, each once."""
-    return tuple(sorted(_placed(project)))
-
-
 def scan_project(project: Project, ids: Collection[str] | None = None) -> tuple[Model, ...]:
     """The models of both locations, sorted by id; one that lies in both is the project's, the other copy named.
 
@@ -49,23 +35,11 @@ def scan_project(project: Project, ids: Collection[str] | None = None) -> tuple[
     """
     places = {"project": contents.place(str(project.hub)), "cache": contents.place(str(project.user_cache))}
     models = []
-    for model_id, ((location, folder), *others) in sorted(_placed(project).items()):
+    for model_id, ((location, folder), *others) in sorted(names.placed(project).items()):
         if ids is None or model_id in ids:
             model = inventory.take(places[location], layout.paths_at(folder), location)
             models += [model._replace(other_copies=tuple(path for _, path in others))] if model is not None else []
     return tuple(models)
-
-
-def matching(known: Sequence[str], parts: Sequence[str]) -> tuple[str, ...]:
-    """The ids that any of these parts of names, or globs, fits. `NotFoundError` for one that fits none."""
-    chosen: set[str] = set()
-    for part in parts:
-        named = ref.split(part).id
-        fitting = {name for name in known if _fits(name.casefold(), named.casefold())}
-        if not fitting:
-            raise _not_found(named, known)
-        chosen |= fitting
-    return tuple(name for name in known if name in chosen)
 
 
 def find(where: Project | Sequence[Model], text: str) -> tuple[Model, ModelRef]:
@@ -73,14 +47,14 @@ def find(where: Project | Sequence[Model], text: str) -> tuple[Model, ModelRef]:
 
     `UsageError` with the candidates where it fits several, `NotFoundError` with close names where it fits none.
     """
-    known = project_names(where) if isinstance(where, Project) else tuple(model.id for model in where)
+    known = names.of_project(where) if isinstance(where, Project) else tuple(model.id for model in where)
     # A folder made by hand may have a name that reads as a revision.
     named = ModelRef(text) if text in known else ref.split(text)
-    found = match(known, named.id)
+    found = names.match(known, named.id)
     models = scan_project(where, {found}) if isinstance(where, Project) else where
     model = next((model for model in models if model.id == found), None)
     if model is None:
-        raise _not_found(named.id, known)
+        raise names.not_found(named.id, known)
     return model, ModelRef(found, named.revision, named.variant)
 
 
@@ -112,7 +86,7 @@ def downloads(hub: Path) -> tuple[Download, ...]:
     from modelctl.store import pulls
 
     found = []
-    for _, folder in sorted(_folders(hub).items()):
+    for _, folder in sorted(names.folders(hub).items()):
         paths = layout.paths_at(hub / folder)
         pull = pulls.record(paths)
         if pull is not None:
@@ -131,76 +105,3 @@ def total_size(models: Sequence[Model]) -> int:
             if content is not None and content.startswith(shared):
                 seen[content] = seen.get(content, -size) + size
     return sum(model.size for model in models) - sum(seen.values())
-
-
-def _folders(hub: Path) -> dict[str, str]:
-    """The names of the models' folders by id."""
-    try:
-        with os.scandir(hub) as entries:
-            return {model_id: entry.name for entry in entries if (model_id := layout.model_id(entry.name)) is not None}
-    except FileNotFoundError:
-        return {}
-    except NotADirectoryError as exc:
-        in_the_way = next(path for path in (hub, *hub.parents) if path.exists())
-        raise ModelctlError(
-            f"`{in_the_way}` is a file where a folder should be",
-            hint="move it away, or name another folder with `--models-dir`",
-        ) from exc
-    except OSError as exc:
-        from modelctl.store import changes
-
-        raise changes.translated(exc, doing="read") from exc
-
-
-def _placed(project: Project) -> dict[str, list[tuple[Location, Path]]]:
-    """Where each model lies, the place that counts first."""
-    placed: dict[str, list[tuple[Location, Path]]] = {
-        model_id: [("project", project.hub / folder)] for model_id, folder in _folders(project.hub).items()
-    }
-    cache = project.cache
-    if cache is not None:
-        # It is looked at second: one that cannot be read must not hide the project's models.
-        with contextlib.suppress(ModelctlError):
-            for model_id, folder in _folders(cache).items():
-                placed.setdefault(model_id, []).append(("cache", cache / folder))
-    return placed
-
-
-def _fits(name: str, part: str) -> bool:
-    if any(letter in part for letter in "*?["):
-        from fnmatch import fnmatchcase
-
-        return fnmatchcase(name, part)
-    return part in name
-
-
-def match(known: Sequence[str], text: str) -> str:
-    """The id that a text means: itself, itself in another case, the part after the slash, any part."""
-    if text in known:
-        return text
-    wanted = text.casefold()
-    for found in (
-        [name for name in known if name.casefold() == wanted],
-        [name for name in known if name.casefold().rsplit("/", 1)[-1] == wanted],
-        [name for name in known if wanted in name.casefold()],
-    ):
-        if len(found) == 1:
-            return found[0]
-        if found:
-            names_found = ", ".join(f"`{name}`" for name in found)
-            raise UsageError(f"`{text}` fits {len(found)} models", hint=f"give more of the name: {names_found}")
-    raise _not_found(text, known)
-
-
-def _not_found(text: str, known: Sequence[str]) -> NotFoundError:
-    import difflib
-
-    short = {name.rsplit("/", 1)[-1]: name for name in known}
-    close = difflib.get_close_matches(text, known, n=3, cutoff=0.6)
-    close += [short[name] for name in difflib.get_close_matches(text, short, n=3, cutoff=0.6)]
-    hints = [f"did you mean {' or '.join(f'`{name}`' for name in dict.fromkeys(close))}"] if close else []
-    if ref.is_model_id(text) and "/" in text:
-        hints.append(f"`modelctl pull {text}` fetches it")
-    elif not close:
-        hints.append("`modelctl list` shows what is here, `modelctl pull ORG/NAME` fetches a model")
-    return NotFoundError(f"no model `{text}` here", hint="; ".join(hints))

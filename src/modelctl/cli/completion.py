@@ -1,0 +1,42 @@
+"""What a shell completes: names of models out of the store, keys to sort by.
+
+Whatever is wrong, a shell that asks gets no words rather than an error.
+"""
+
+from typing import Any
+
+from modelctl import project as projects
+from modelctl.errors import ModelctlError
+
+
+def models(ctx: Any, args: list[str], incomplete: str) -> list[str]:  # noqa: ANN401, ARG001 - the parser's own types are private
+    """The models of both locations that a word begins."""
+    from modelctl.store import names
+
+    try:
+        return [name for name in names.of_project(_project(ctx)) if name.startswith(incomplete)]
+    except ModelctlError:
+        return []
+
+
+def removable(ctx: Any, args: list[str], incomplete: str) -> list[str]:  # noqa: ANN401, ARG001 - as above
+    """The models of the store that the command writes to: the project, or with `--cache` the user cache."""
+    from modelctl.store import names
+
+    try:
+        project = _project(ctx)
+        here = names.in_hub(project.user_cache if ctx.params.get("cache") else project.hub)
+        return [name for name in here if name.startswith(incomplete)]
+    except ModelctlError:
+        return []
+
+
+def sort_keys(ctx: Any, args: list[str], incomplete: str) -> list[str]:  # noqa: ANN401, ARG001 - as above
+    """The keys that `list --sort` knows, and their orders once a key is typed."""
+    from modelctl.store import query
+
+    return [key for key in query.KEYS if key.startswith(incomplete)]
+
+
+def _project(ctx: Any) -> projects.Project:  # noqa: ANN401 - as above
+    return projects.locate(ctx.params.get("models_dir"))
