@@ -48,8 +48,10 @@ def pull_command(paths: RepoPaths, read: Checkpoint | None = None) -> str | None
     return pulls.command(paths, name, labels[0] if labels and len(chosen.choices) > 1 else None)
 
 
-def _fetch_command(paths: RepoPaths, read: Checkpoint) -> str | None:
+def _fetch_command(paths: RepoPaths, found: Contents, read: Checkpoint) -> str | None:
     """The command that brings what was read once more, from where it came: the Hub, or a path."""
+    if not found.has_private:
+        return pull_command(paths, read)
     # Not at the top: most models were never imported.
     from modelctl.store import imports
 
@@ -62,7 +64,7 @@ def assess(paths: RepoPaths, found: Contents, revisions: Sequence[Revision]) -> 
     pull = pulls.record(paths) if found.has_private else None
     default = default_of(revisions)
     others = [revision for revision in revisions if revision is not default]
-    beside = (*_ref_problems(paths, found), *_other_problems(paths, others, pull))
+    beside = (*_ref_problems(paths, found), *_other_problems(paths, found, others, pull))
     if default is None:
         return _without_revision(paths, found, pull, beside)
     listing = tree.read(paths, default.commit)
@@ -85,7 +87,7 @@ def _verdict(
     listing: Mapping[str, TreeFile] | None,
     wanted: Sequence[str] | None,
 ) -> Verdict:
-    command = _fetch_command(paths, read) if found.has_private else pull_command(paths, read)
+    command = _fetch_command(paths, found, read)
     return wholeness.judge(read, listing=listing, wanted=wanted, unfinished=bool(found.unfinished), pull=command)
 
 
@@ -166,14 +168,16 @@ def _ref_problems(paths: RepoPaths, found: Contents) -> Iterator[Problem]:
             yield Problem("ref", f"`{name}` names commit {commit[:_SHORT]}, which is not here", fix)
 
 
-def _other_problems(paths: RepoPaths, others: Sequence[Revision], pull: PullRecord | None) -> Iterator[Problem]:
+def _other_problems(
+    paths: RepoPaths, found: Contents, others: Sequence[Revision], pull: PullRecord | None
+) -> Iterator[Problem]:
     """What is wrong with revisions beside the default one, without a look into their weights."""
     for revision in others:
         if pull and pull.commit == revision.commit:
             continue
         listing = tree.read(paths, revision.commit)
         read = checkpoint.read(revision, listing=listing, headers=False)
-        fix = _fetch_command(paths, read)
+        fix = _fetch_command(paths, found, read)
         verdict = wholeness.judge(read, listing=listing, wanted=None, unfinished=False, pull=fix)
         for problem in verdict.problems:
             yield Problem(problem.kind, f"commit {revision.commit[:_SHORT]}: {problem.message}", problem.fix)

@@ -14,7 +14,7 @@ hub/.locks/.modelctl-trash/                             ours: set aside, not yet
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from modelctl.errors import NotFoundError
@@ -194,6 +194,7 @@ def shared_blobs(hub: Path) -> Path:
     return hub / "blobs"
 
 
+@lru_cache(1 << 12)
 def is_file_name(name: str) -> bool:
     """Whether a file name that the Hub gave stays inside a snapshot folder; disks and terminals have to bear it too."""
     # In bytes, so that it means the same in every locale.

@@ -20,10 +20,16 @@ def part(path: str | os.PathLike[str], offset: int, limit: int) -> bytes | None:
         return None
     try:
         chunks = []
-        while limit > 0 and (chunk := os.pread(descriptor, min(limit, 1 << 20), offset)):
+        # Most are small, and room for much costs more than the reading.
+        wanted = min(limit, 1 << 14)
+        while wanted > 0:
+            chunk = os.pread(descriptor, wanted, offset)
             chunks.append(chunk)
-            offset += len(chunk)
-            limit -= len(chunk)
+            if len(chunk) < wanted:
+                break
+            offset += wanted
+            limit -= wanted
+            wanted = min(limit, 1 << 20)
         return b"".join(chunks)
     except OSError:
         return None

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from modelctl.store import reading
 from modelctl.store.layout import RepoPaths, is_file_name, is_git_sha1, is_sha256
@@ -11,8 +11,7 @@ _FORMAT_VERSION = 1
 MAX_BYTES = 100 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class TreeFile:
+class TreeFile(NamedTuple):
     """One file of a commit: its bytes, git's hash of what lies in git, and for LFS files the hash of the content."""
 
     size: int
