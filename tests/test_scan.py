@@ -74,7 +74,19 @@ def test_a_payload_that_two_models_share_counts_once_in_the_total(store: StoreBu
     for name in ("acme/one", "acme/two"):
         store.add(name, files=generator(model__safetensors=None), lfs=lfs, kind="shared")
     models = scan.scan_hub(store.hub, "project")
-    assert sum(model.size for model in models) - scan.total_size(models) == len(lfs["model.safetensors"])
+    assert sum(model.size for model in models) - scan.total(models).size == len(lfs["model.safetensors"])
+
+
+def test_a_content_of_two_names_counts_once_in_the_total(store: StoreBuilder) -> None:
+    for name in ("acme/one", "acme/two"):
+        store.add(name, files=generator())
+    one, two = (store.blob(name, "model.safetensors") for name in ("acme/one", "acme/two"))
+    two.unlink()
+    two.hardlink_to(one)
+    models = scan.scan_hub(store.hub, "project")
+    total = scan.total(models)
+    assert sum(model.size for model in models) - total.size == one.stat().st_size
+    assert sum(model.allocated for model in models) - total.allocated == one.stat().st_blocks * 512
 
 
 def test_only_models_are_listed(store: StoreBuilder) -> None:

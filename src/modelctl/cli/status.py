@@ -133,7 +133,8 @@ def status_object(found: Status) -> dict[str, Any]:
     from modelctl.cli import models
     from modelctl.store import scan
 
-    project = found.project
+    project, taken = found.project, scan.total(_own(found))
+    disk = {"free": found.free, "total": found.total, "models": taken.size, "allocated": taken.allocated}
     return {
         "models_available": bool(found.ready),
         "models_dir_exists": project.models_dir.is_dir(),
@@ -143,7 +144,7 @@ def status_object(found: Status) -> dict[str, Any]:
         "models_dir_reason": project.reason,
         "cache_dir": project.cache,
         "default_model": found.default_model,
-        "disk": {"free": found.free, "total": found.total, "models": scan.total_size(_own(found))},
+        "disk": disk,
         "downloads": [
             {"id": one.id, "done": one.done, "total": one.total, "rate": one.rate, "active": one.active}
             for one in found.downloads
@@ -206,7 +207,7 @@ def _lines(found: Status) -> Iterator[str]:
     yield f"models     {project.models_dir} ({project.reason})"
     yield f"cache      {project.cache or 'the same folder'}"
     yield f"default    {_default_line(found)}"
-    taken = show.size(scan.total_size(_own(found)))
+    taken = show.size(scan.total(_own(found)).size)
     yield f"disk       {show.size(found.free)} free of {show.size(found.total)}, the models take {taken}"
     yield f"engine     {_engine_line(found)}"
     yield f"status     {message(found)}"

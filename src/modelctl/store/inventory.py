@@ -12,7 +12,7 @@ from modelctl.store import condition, contents, ownership
 from modelctl.store.checkpoint import Checkpoint
 from modelctl.store.contents import Content, Contents, Oddity, Place, Snapshot
 from modelctl.store.layout import RepoPaths
-from modelctl.store.model import Facts, Location, Model, Problem, Revision, StoredFile
+from modelctl.store.model import Extent, Facts, Location, Model, Problem, Revision, StoredFile
 
 
 def take(place: Place, paths: RepoPaths, location: Location) -> Model | None:
@@ -30,7 +30,7 @@ def take(place: Place, paths: RepoPaths, location: Location) -> Model | None:
     found = contents.read(place, folder.name)
     revisions = _revisions(found)
     seen = condition.assess(paths, found, revisions)
-    size, allocated = _sizes(found)
+    extent, shared = _sizes(place, found)
     oddities = tuple(_told(oddity, paths) for oddity in found.oddities)
     owners = tuple(ownership.of_folder(folder, found.owners)) if location == "project" else ()
     return Model(
@@ -39,8 +39,8 @@ def take(place: Place, paths: RepoPaths, location: Location) -> Model | None:
         path=folder,
         state=seen.state,
         servable=seen.description.servable,
-        size=size,
-        allocated=allocated,
+        size=extent.size,
+        allocated=extent.allocated,
         done=seen.done,
         total=seen.total,
         revisions=revisions,
@@ -48,6 +48,7 @@ def take(place: Place, paths: RepoPaths, location: Location) -> Model | None:
         used=_used(found, seen.checkpoint) if place.keeps_atime else None,
         facts=seen.description.facts,
         problems=(*_name_problems(paths), *oddities, *seen.problems, *owners),
+        shared=shared,
     )
 
 
@@ -93,13 +94,22 @@ def _revision(commit: str, snapshot: Snapshot, refs: tuple[str, ...]) -> Revisio
     return Revision(commit, Path(snapshot.path), refs, files, sum(there.values()), moment(_newest(snapshot)))
 
 
-def _sizes(found: Contents) -> tuple[int, int]:
-    """Bytes of what is whole, and what the disk spends on it and on unfinished contents; one inode counts once."""
-    inodes = {}
-    for content in _contents(found):
-        inodes[content.status.st_dev, content.status.st_ino] = content.status
-    allocated = sum(status.st_blocks for status in (*inodes.values(), *found.unfinished.values())) * 512
-    return sum(status.st_size for status in inodes.values()), allocated
+def _sizes(place: Place, found: Contents) -> tuple[Extent, dict[tuple[int, int], Extent]]:
+    """What is whole, and what the disk spends on it and on unfinished contents; one inode counts once.
+
+    And those of the contents that other models may have too: payloads of the store, and what has a second name.
+    """
+    inodes: dict[tuple[int, int], Extent] = {}
+    shared: dict[tuple[int, int], Extent] = {}
+    payloads = f"{place.real}/blobs/"
+    for path, status in _contents(found):
+        inode = status.st_dev, status.st_ino
+        inodes[inode] = extent = Extent(status.st_size, status.st_blocks * 512)
+        if status.st_nlink > 1 or path.startswith(payloads):
+            shared[inode] = extent
+    unfinished = sum(status.st_blocks for status in found.unfinished.values()) * 512
+    size = sum(extent.size for extent in inodes.values())
+    return Extent(size, unfinished + sum(extent.allocated for extent in inodes.values())), shared
 
 
 def _contents(found: Contents) -> Iterator[Content]:

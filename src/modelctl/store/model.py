@@ -3,8 +3,10 @@
 Named tuples, since every start of `list` pays for them: six frozen dataclasses cost 2.5 ms, these 0.5.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 Location = Literal["project", "cache"]
@@ -67,11 +69,19 @@ class Facts(NamedTuple):
     license: str | None = None
 
 
+class Extent(NamedTuple):
+    """Bytes: how long a content is, and what the disk spends on it."""
+
+    size: int
+    allocated: int
+
+
 class Model(NamedTuple):
     """One repository folder of a hub folder, in whatever condition.
 
     Sizes in bytes: `size` is what the blobs hold, `allocated` what the disk spends on them; `done` of `total` bytes of
-    the selected files are there (`total` `None`: no listing tells).
+    the selected files are there (`total` `None`: no listing tells). `shared` are those contents, by device and inode,
+    that have another name outside of the model, or lie there.
     """
 
     id: str
@@ -89,6 +99,7 @@ class Model(NamedTuple):
     facts: Facts
     problems: tuple[Problem, ...]
     other_copies: tuple[Path, ...] = ()
+    shared: Mapping[tuple[int, int], Extent] = MappingProxyType({})
 
 
 class Download(NamedTuple):

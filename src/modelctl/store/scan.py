@@ -1,6 +1,5 @@
 """What lies in a store: models, revisions, files, sizes, state. Read-only, and never stopped by a damaged entry."""
 
-import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from modelctl.project import Project
 from modelctl.ref import ModelRef
 from modelctl.store import condition, contents, inventory, layout, names
 from modelctl.store.layout import RepoPaths
-from modelctl.store.model import Download, Location, Model, Revision
+from modelctl.store.model import Download, Extent, Location, Model, Revision
 
 _SHORTEST_COMMIT = 7
 
@@ -94,14 +93,14 @@ def downloads(hub: Path) -> tuple[Download, ...]:
     return tuple(found)
 
 
-def total_size(models: Sequence[Model]) -> int:
-    """The bytes of all these models together; a payload that several share counts once."""
-    seen: dict[str, int] = {}
-    stores = {hub: f"{os.path.realpath(layout.shared_blobs(hub))}/" for hub in {model.path.parent for model in models}}
+def total(models: Sequence[Model]) -> Extent:
+    """The bytes of all these models together; a content that several have counts once."""
+    size, allocated = sum(model.size for model in models), sum(model.allocated for model in models)
+    seen: set[tuple[int, int]] = set()
     for model in models:
-        shared = stores[model.path.parent]
-        contents_here = {file.content: file.size or 0 for revision in model.revisions for file in revision.files}
-        for content, size in contents_here.items():
-            if content is not None and content.startswith(shared):
-                seen[content] = seen.get(content, -size) + size
-    return sum(model.size for model in models) - sum(seen.values())
+        for inode, extent in model.shared.items():
+            if inode in seen:
+                size -= extent.size
+                allocated -= extent.allocated
+            seen.add(inode)
+    return Extent(size, allocated)
