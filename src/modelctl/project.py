@@ -21,7 +21,7 @@ _DROPPED_FOR_CHILDREN = (
     "PYTORCH_TRANSFORMERS_CACHE",
     "VLLM_USE_MODELSCOPE",
 )
-_TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 # What would lead a command to the user's own models or settings, beside Hugging Face's variables.
 _OF_THE_USER = {
     *_DROPPED_FOR_CHILDREN,
@@ -160,7 +160,7 @@ def child_environment(project: Project, *, offline: bool) -> dict[str, str]:
         environ.setdefault(name, str(folder))
     if offline:
         environ["HF_HUB_OFFLINE"] = "1"
-        for name in (*_TOKEN_VARIABLES, "HF_TOKEN_PATH"):
+        for name in (*TOKEN_VARIABLES, "HF_TOKEN_PATH"):
             environ.pop(name, None)
         # Not an empty value: huggingface_hub would then read $HF_HOME/token, which is the project's.
         environ["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"  # noqa: S105 - a switch, not a token
@@ -178,6 +178,15 @@ def keep_xet_apart() -> None:
 
     own = Path(platformdirs.user_cache_dir("modelctl"))
     os.environ.setdefault("HF_XET_CACHE", str(own / "xet"))  # noqa: TID251 - no other way leads to it
+
+
+def xet_caches(project: Project) -> tuple[Path, ...]:
+    """Where hf_xet keeps what it may need again: the user's own folder, and that of our pulls and children."""
+    import platformdirs
+
+    named = project.environ.get("HF_XET_CACHE")
+    theirs = _expanded(named) if named else _hf_home(project.environ) / "xet"
+    return tuple(dict.fromkeys((theirs, Path(platformdirs.user_cache_dir("modelctl")) / "xet")))
 
 
 def secluded_environment(environ: Mapping[str, str], *, endpoint: str, cache: Path) -> dict[str, str]:

@@ -1,21 +1,20 @@
 """`modelctl status`: where the models are, what is ready, what is under way, what needs a hand."""
 
-import shutil
+import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from modelctl import project as projects
-from modelctl.cli import options
+from modelctl.cli import options, situation
 from modelctl.cli import output as show
+from modelctl.cli.situation import Situation
 
 if TYPE_CHECKING:
-    from modelctl.engine.discovery import Engine
     from modelctl.engine.servers import ServerRecord
-    from modelctl.project import Project
-    from modelctl.store.model import Download, Model, Problem
+    from modelctl.store.duplicates import Duplicate
+    from modelctl.store.model import Download
     from modelctl.store.remains import Leftover
 
 EPILOG = """\b
@@ -27,28 +26,6 @@ Examples:
 _SHOWN = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """All that `status` tells, as it was found."""
-
-    project: "Project"
-    default_model: str | None
-    models: "tuple[Model, ...]"
-    downloads: "tuple[Download, ...]"
-    servers: "tuple[ServerRecord, ...]"
-    engine: "Engine | None"
-    engine_problem: str | None
-    problems: "tuple[Problem, ...]"
-    free: int
-    total: int
-    leftovers: "tuple[Leftover, ...]" = ()
-
-    @property
-    def ready(self) -> list[str]:
-        """The ids of the ready models of both locations."""
-        return [model.id for model in self.models if model.state == "ready"]
-
-
 def status(
     check: Annotated[
         bool, typer.Option("--check", help="Exit with 1 when something needs a hand, and say what.")
@@ -57,14 +34,14 @@ def status(
     json: options.Json = False,
 ) -> None:
     """Show where models are, what is ready or runs, what needs a hand."""
-    found = gather(projects.locate(models_dir))
+    found = situation.gather(projects.locate(models_dir), ask=check)
     out = show.Output(json=json)
     if json:
         out.object(status_object(found))
     else:
         for line in _lines(found):
             out.line(line)
-    wrong = list(_needs_a_hand(found))
+    wrong = list(situation.needs_a_hand(found))
     if check or not json:
         for message, fix in wrong:
             out.say(message)
@@ -74,67 +51,13 @@ def status(
         raise typer.Exit(1)
 
 
-def gather(project: "Project") -> Status:
-    """Read everything that the status tells. A store that cannot be read is a problem of it, not a failure."""
-    from modelctl.engine import discovery, servers
-    from modelctl.errors import ModelctlError
-    from modelctl.store import disk, ownership, scan
-    from modelctl.store.model import Problem
-
-    problems = list(ownership.of_project(project))
-    models: tuple[Model, ...] = ()
-    downloads: tuple[Download, ...] = ()
-    leftovers: tuple[Leftover, ...] = ()
-    running = servers.running()
-    try:
-        models, downloads = scan.scan_project(project), scan.downloads(project.hub)
-        leftovers = _leftovers(project, models, running)
-    except ModelctlError as error:
-        problems.append(Problem("store", error.message, None))
-    engine, obstacle = None, None
-    try:
-        engine = discovery.find(project)
-        obstacle = discovery.unusable(engine) if engine else None
-    except ModelctlError as error:
-        obstacle = error
-    default = projects.default_model(project)
-    usage = shutil.disk_usage(disk.existing(project.models_dir))
-    return Status(
-        project=project,
-        default_model=default[0] if default else None,
-        models=models,
-        downloads=downloads,
-        servers=running,
-        engine=engine,
-        engine_problem=obstacle.message if obstacle else None,
-        problems=tuple(problems),
-        free=usage.free,
-        total=usage.total,
-        leftovers=leftovers,
-    )
-
-
-def _leftovers(
-    project: "Project", models: "Sequence[Model]", running: "Sequence[ServerRecord]"
-) -> "tuple[Leftover, ...]":
-    """What `prune --revisions` would take, as far as it takes room."""
-    from modelctl.engine import servers
-    from modelctl.store import pruning, remains
-    from modelctl.store.superseded import Choice
-
-    choice = Choice(named=projects.named_commits(project), busy=servers.busy(running))
-    among = {model.id for model in models if model.location == "project" and remains.may_have_any(model)}
-    plan = pruning.plan(project.hub, patience=pruning.PATIENCE, revisions=choice, among=among)
-    return tuple(left for left in plan.going if left.size)
-
-
-def status_object(found: Status) -> dict[str, Any]:
+def status_object(found: Situation) -> dict[str, Any]:
     """The status under `--json`."""
     from modelctl.cli import models
-    from modelctl.store import scan
 
-    project, taken = found.project, scan.total(_own(found))
+    project, taken = found.project, found.own
     disk = {"free": found.free, "total": found.total, "models": taken.size, "allocated": taken.allocated}
+    states = [model.state for model in found.models]
     return {
         "models_available": bool(found.ready),
         "models_dir_exists": project.models_dir.is_dir(),
@@ -144,7 +67,16 @@ def status_object(found: Status) -> dict[str, Any]:
         "models_dir_reason": project.reason,
         "cache_dir": project.cache,
         "default_model": found.default_model,
+        "default_model_here": found.is_default_here if found.default_model else None,
+        "token": {
+            "found": found.login is not None,
+            "source": found.login and found.login.source,
+            "name": found.login and found.login.name,
+        },
         "disk": disk,
+        "states": {state: states.count(state) for state in ("ready", "partial", "broken")},
+        "cache": {"models": sum(model.location == "cache" for model in found.models), "size": found.cached.size},
+        "duplicates": [{"id": one.id, "path": one.path, "frees": one.frees} for one in found.duplicates],
         "downloads": [
             {"id": one.id, "done": one.done, "total": one.total, "rate": one.rate, "active": one.active}
             for one in found.downloads
@@ -152,11 +84,12 @@ def status_object(found: Status) -> dict[str, Any]:
         "servers": [_server_object(server) for server in found.servers],
         "engine": _engine_object(found),
         "leftovers": {"count": len(found.leftovers), "size": sum(left.size for left in found.leftovers)},
+        "side_caches": [{"path": folder, "size": size} for folder, size in found.side_caches.items()],
         "problems": [models.problem_object(problem) for problem in found.problems],
     }
 
 
-def message(found: Status) -> str:
+def message(found: Situation) -> str:
     """The status in one sentence."""
     if not found.project.models_dir.is_dir() and not found.models:
         return "there is no models directory yet, `modelctl pull` makes it"
@@ -168,10 +101,6 @@ def message(found: Status) -> str:
     waiting = len(found.models) - len(found.ready) - len(active)
     halves += [f"{waiting} not whole"] if waiting > 0 else []
     return ", ".join(halves)
-
-
-def _own(found: Status) -> "list[Model]":
-    return [model for model in found.models if model.location == "project"]
 
 
 def _server_object(server: "ServerRecord") -> dict[str, Any]:
@@ -188,7 +117,7 @@ def _server_object(server: "ServerRecord") -> dict[str, Any]:
     }
 
 
-def _engine_object(found: Status) -> dict[str, Any]:
+def _engine_object(found: Situation) -> dict[str, Any]:
     engine = found.engine
     return {
         "found": engine is not None,
@@ -200,14 +129,13 @@ def _engine_object(found: Status) -> dict[str, Any]:
     }
 
 
-def _lines(found: Status) -> Iterator[str]:
-    from modelctl.store import scan
-
+def _lines(found: Situation) -> Iterator[str]:
     project = found.project
     yield f"models     {project.models_dir} ({project.reason})"
-    yield f"cache      {project.cache or 'the same folder'}"
+    yield f"cache      {project.cache or 'the same folder'}{_cache_note(found)}"
     yield f"default    {_default_line(found)}"
-    taken = show.size(scan.total(_own(found)).size)
+    yield f"token      {_token_line(found)}"
+    taken = show.size(found.own.size)
     yield f"disk       {show.size(found.free)} free of {show.size(found.total)}, the models take {taken}"
     yield f"engine     {_engine_line(found)}"
     yield f"status     {message(found)}"
@@ -216,19 +144,43 @@ def _lines(found: Status) -> Iterator[str]:
         yield f"pulling    {_download_line(download)}"
     for server in found.servers:
         yield f"serving    {server.model} at {server.url} ({server.state}, pid {server.pid})"
+    if found.duplicates:
+        yield f"twice      {_duplicates_line(found.duplicates)}"
     if found.leftovers:
         yield f"leftovers  {_leftovers_line(found.leftovers)}"
+    for folder, size in found.side_caches.items():
+        # What is in there is only ever looked for again, so anybody may remove it.
+        yield f"xet        {show.size(size)} kept for later downloads, `rm -r {shlex.quote(str(folder))}` frees them"
 
 
-def _default_line(found: Status) -> str:
-    name = found.default_model
-    if name is None:
+def _cache_note(found: Situation) -> str:
+    count = sum(model.location == "cache" for model in found.models)
+    return f" ({show.plural(count, 'model')} more there, {show.size(found.cached.size)})" if count else ""
+
+
+def _default_line(found: Situation) -> str:
+    if found.default_model is None:
         return "none, `modelctl use NAME` sets it"
-    is_here = any(model.id == name.partition("@")[0] for model in found.models)
-    return name if is_here else f"{name}, which is not here"
+    return found.default_model if found.is_default_here else f"{found.default_model}, which is not here"
 
 
-def _models_lines(found: Status) -> Iterator[str]:
+def _token_line(found: Situation) -> str:
+    if found.login is None:
+        return "none, `hf auth login` gets one for gated and private models"
+    name = f"`{found.login.name}` " if found.login.name else ""
+    return f"{name}from {found.login.source}"
+
+
+def _duplicates_line(duplicates: "Sequence[Duplicate]") -> str:
+    names = " ".join(one.id for one in duplicates[:_SHOWN])
+    more = " ..." if len(duplicates) > _SHOWN else ""
+    frees = show.size(sum(one.frees for one in duplicates))
+    return (
+        f"{show.plural(len(duplicates), 'model')} also in the cache, `modelctl rm --cache {names}{more}` frees {frees}"
+    )
+
+
+def _models_lines(found: Situation) -> Iterator[str]:
     label = "ready      "
     for name in found.ready[:_SHOWN]:
         yield f"{label}{name}"
@@ -251,28 +203,9 @@ def _leftovers_line(leftovers: "Sequence[Leftover]") -> str:
     return f"{len(leftovers)} that {'takes' if len(leftovers) == 1 else 'take'} {taken}, `{command}` frees it"
 
 
-def _engine_line(found: Status) -> str:
+def _engine_line(found: Situation) -> str:
     engine = found.engine
     if engine is not None and found.engine_problem is None:
         device = f" for {engine.device}" if engine.device else ""
         return f"vLLM {engine.version}{device} ({engine.how})"
     return found.engine_problem or "no vLLM yet, `modelctl engine install` installs it"
-
-
-def _needs_a_hand(found: Status) -> Iterator[tuple[str, str | None]]:
-    """What is wrong and the command that mends it. Foreign files are mended by one command for all."""
-    from modelctl.store import ownership
-
-    active = {download.id for download in found.downloads if download.active}
-    foreign = [problem for problem in found.problems if problem.kind == "owner"]
-    yield from ((problem.message, problem.fix) for problem in found.problems if problem.kind != "owner")
-    for model in found.models:
-        foreign += [problem for problem in model.problems if problem.kind == "owner"]
-        wrong = [problem for problem in model.problems if problem.fix and problem.kind != "owner"]
-        if wrong and model.id not in active:
-            what = "ready, but" if model.state == "ready" else f"{model.state}:"
-            yield f"`{model.id}` is {what} {wrong[0].message}", wrong[0].fix
-        elif model.state != "ready" and model.id not in active:
-            yield f"`{model.id}` is {model.state}", None
-    if foreign:
-        yield foreign[0].message, ownership.fix(found.project.models_dir)

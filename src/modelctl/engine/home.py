@@ -5,15 +5,13 @@ the next.
 """
 
 import json
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from modelctl.errors import BusyError, NotFoundError
 from modelctl.progress import Progress
-from modelctl.store import changes, lock
+from modelctl.store import changes, disk, lock
 
 RECORD = "engine.json"
 _PREFIX = "vllm"
@@ -103,7 +101,7 @@ def publish(home: Path, folder: Path, *, distribution: str, version: str) -> Non
         "folder": folder.name,
         "distribution": distribution,
         "version": version,
-        "size": size_of(folder),
+        "size": disk.taken(folder),
         "installed": datetime.now(UTC).isoformat(),
     }
     changes.write_file(home / RECORD, json.dumps(value, indent=2) + "\n")
@@ -127,7 +125,7 @@ def removal(home: Path) -> Removal:
     if not folders:
         raise NotFoundError(f"there is no vLLM in `{home}`", hint="see which one is used with `modelctl engine status`")
     found = record(home)
-    return Removal(home, folders, found.version if found else None, sum(map(size_of, folders)))
+    return Removal(home, folders, found.version if found else None, sum(map(disk.taken, folders)))
 
 
 def remove(planned: Removal, progress: Progress) -> int:
@@ -159,23 +157,6 @@ def user_of(folder: Path, *, processes: Path = Path("/proc")) -> int | None:
         except OSError:
             continue
     return None
-
-
-def size_of(folder: Path) -> int:
-    """Bytes that the files of a folder take on disk, each counted once."""
-    seen: dict[tuple[int, int], int] = {}
-    for status in _statuses(folder):
-        seen[status.st_dev, status.st_ino] = status.st_blocks * 512
-    return sum(seen.values())
-
-
-def _statuses(folder: Path) -> Iterator[os.stat_result]:
-    for where, _, names in os.walk(folder):
-        for name in names:
-            try:
-                yield os.lstat(os.path.join(where, name))  # noqa: PTH118 - sixty thousand paths
-            except OSError:
-                continue
 
 
 def _environments(home: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """The file systems that stores lie on: what is free, and what can be renamed or linked without copying."""
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -33,6 +34,17 @@ def existing(path: Path) -> Path:
     """The path itself, or the nearest folder above it that is there."""
     # What may not be looked at counts as not there, and not as a failure: the first write into it will be one.
     return next(folder for folder in (path.absolute(), *path.absolute().parents) if os.access(folder, os.F_OK))
+
+
+def taken(folder: Path) -> int:
+    """Bytes that the files of a folder take on disk, each counted once; 0 where it is not there."""
+    seen: dict[tuple[int, int], int] = {}
+    for where, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                status = os.lstat(os.path.join(where, name))  # noqa: PTH118 - there may be sixty thousand
+                seen[status.st_dev, status.st_ino] = status.st_blocks * 512
+    return sum(seen.values())
 
 
 def _mount(path: Path) -> tuple[int, str]:
