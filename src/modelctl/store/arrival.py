@@ -21,6 +21,7 @@ from modelctl.store import (
     links,
     moving,
     obstacles,
+    proof,
     revision,
     standing,
     trash,
@@ -130,7 +131,7 @@ class _Arrival:
         except OSError:
             return False
         if layout.is_digest(content.digest):
-            return copying.matches(place, content.digest, tell)
+            return proof.matches(place, content.digest, tell)
         return copying.are_equal(place, content.path)
 
     def _put(self, content: Content, spare: Path, place: Path, tell: Tell | None = None) -> None:
@@ -139,7 +140,7 @@ class _Arrival:
         by_reference = self._link(content, spare) if self.way in {"link", "move"} else self._clone(content, spare)
         if not by_reference:
             copying.copy(content.path, spare, content.digest, tell, is_alone=self.is_alone)
-        elif layout.is_digest(content.digest) and not copying.matches(spare, content.digest, tell):
+        elif layout.is_digest(content.digest) and not proof.matches(spare, content.digest, tell):
             spare.unlink()
             raise NotWholeError(f"`{content.path}` is damaged: its content does not match its name")
         changes.make_folder(place.parent)

@@ -155,7 +155,7 @@ def _pull_problems(paths: RepoPaths, pull: PullRecord) -> Iterator[Problem]:
         return
     at = f" at {download.done * 100 // download.total} %" if download.total else ""
     message = f"the pull of commit {pull.commit[:_SHORT]} was interrupted{at}"
-    yield Problem("interrupted", message, pulls.command(paths, pull.revision, pull.variant))
+    yield Problem("interrupted", message, pulls.again(paths, pull))
 
 
 def _ref_problems(paths: RepoPaths, found: Contents) -> Iterator[Problem]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from modelctl.errors import ModelctlError, NoRoomError, NotFoundError, NotWholeError, UsageError
 from modelctl.progress import Progress
 from modelctl.ref import ModelRef
-from modelctl.store import bringing, changes, checkpoint, copying, deletion, disk, layout, links, tree, wholeness
+from modelctl.store import bringing, changes, checkpoint, copying, deletion, disk, layout, links, proof, tree, wholeness
 from modelctl.store.bringing import Way
 from modelctl.store.layout import RepoPaths
 from modelctl.store.model import Model, Revision
@@ -235,7 +235,7 @@ def _is_there(place: Path, source: Path, size: int, digest: str) -> bool:
         raise changes.translated(exc, doing="read") from exc
     if not stat.S_ISREG(status.st_mode) or status.st_size != size:
         return False
-    return copying.matches(place, digest) if digest else copying.are_equal(place, source)
+    return proof.matches(place, digest) if digest else copying.are_equal(place, source)
 
 
 def _check_room(plan: ExportPlan, aside: Path) -> None:

@@ -1,6 +1,6 @@
 """Which models of one hub folder the words of a command mean."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from modelctl import ref
@@ -45,6 +45,13 @@ def targets(
     `NotFoundError`. With `datasets` those are meant too, as `datasets/ORG/NAME`.
     """
     known = {paths.id: paths for paths in (*everything(hub), *(all_datasets(hub) if datasets else ()))}
+    return among(known, words, revision=revision, parts=parts, where=f"in `{hub}`")
+
+
+def among(
+    known: Mapping[str, RepoPaths], words: Sequence[str], *, revision: str | None, parts: bool, where: str
+) -> list[Target]:
+    """The same of models that are known by their ids, wherever they lie: `where`, for the error."""
     chosen: dict[RepoPaths, list[str]] = {}
     unknown: list[NotFoundError] = []
     for word in words:
@@ -55,7 +62,7 @@ def targets(
                 hint=f"leave out `:{named.variant}`",
             )
         try:
-            for paths in _named(hub, known, named.id, parts=parts):
+            for paths in _named(known, named.id, parts=parts, where=where):
                 revisions = chosen.setdefault(paths, [])
                 revisions.append(named.revision or "")
         except NotFoundError as error:
@@ -99,7 +106,7 @@ def all_datasets(hub: Path) -> list[RepoPaths]:
     return [RepoPaths(hub, dataset, name) for dataset, name in found if dataset]
 
 
-def _named(hub: Path, known: dict[str, RepoPaths], text: str, *, parts: bool) -> list[RepoPaths]:
+def _named(known: Mapping[str, RepoPaths], text: str, *, parts: bool, where: str) -> list[RepoPaths]:
     if text in known:
         return [known[text]]
     if any(letter in text for letter in _GLOB):
@@ -107,5 +114,5 @@ def _named(hub: Path, known: dict[str, RepoPaths], text: str, *, parts: bool) ->
     if parts:
         return [known[scan.match(tuple(known), text)]]
     raise NotFoundError(
-        f"no model `{text}` in `{hub}`", hint="with `--yes` a full name or a glob is needed: see `modelctl list`"
+        f"no model `{text}` {where}", hint="with `--yes` a full name or a glob is needed: see `modelctl list`"
     )

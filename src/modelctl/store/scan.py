@@ -42,6 +42,16 @@ def project_names(project: Project) -> tuple[str, ...]:
     return tuple(sorted(_placed(project)))
 
 
+def places(project: Project) -> dict[str, tuple[Location, Path]]:
+    """The folder of each model by its id; of one that lies in both locations that of the project."""
+    return {model_id: found[0] for model_id, found in sorted(_placed(project).items())}
+
+
+def places_in(cache: Path) -> dict[str, tuple[Location, Path]]:
+    """The same for the user cache alone."""
+    return {model_id: ("cache", cache / folder) for model_id, folder in sorted(_folders(cache).items())}
+
+
 def scan_project(project: Project, ids: Collection[str] | None = None) -> tuple[Model, ...]:
     """The models of both locations, sorted by id; one that lies in both is the project's, the other copy named.
 
