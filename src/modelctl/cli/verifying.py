@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from modelctl.cli import output as show
 from modelctl.errors import ModelctlError, NotWholeError
-from modelctl.ref import is_commit, is_model_id
 
 if TYPE_CHECKING:
     from modelctl.cli.repairing import Mended
@@ -29,13 +28,9 @@ class Where:
 
     def repair(self, *names: str, in_cache: bool = False) -> str:
         """The command that mends models."""
-        return self.command("verify --repair", *names, in_cache=in_cache)
-
-    def command(self, command: str, *names: str, in_cache: bool = False) -> str:
-        """A command on the same store."""
         folder = [] if self.models_dir is None else ["--models-dir", shlex.quote(str(self.models_dir))]
         cache = ["--cache"] if in_cache or self.in_cache else []
-        return " ".join([f"modelctl {command}", *folder, *cache, *map(shlex.quote, names)])
+        return " ".join(["modelctl verify --repair", *folder, *cache, *map(shlex.quote, names)])
 
 
 def say_plan(out: show.Output, plan: "VerificationPlan") -> None:
@@ -158,13 +153,17 @@ class Report:
 
     def _hint(self, damaged: "Sequence[Verified]") -> str | None:
         """The commands that mend all of it, as few as there can be."""
+        from modelctl.store import remedy
+
         fixes: dict[str, None] = {}
         for in_cache in (False, True):
             here = [one for one in damaged if (one.model.location == "cache") == in_cache]
-            names = [one.model.paths.id for one in here if any(mends(one, damage) for damage in one.damages)]
+            names = [one.model.paths.id for one in here if any(remedy.from_hub(one, damage) for damage in one.damages)]
             if names:
                 fixes[self.where.repair(*names, in_cache=in_cache)] = None
-        others = (self._fix(one, damage) for one in damaged for damage in one.damages if not mends(one, damage))
+        others = (
+            self._fix(one, damage) for one in damaged for damage in one.damages if not remedy.from_hub(one, damage)
+        )
         fixes |= dict.fromkeys(fix for fix in others if fix is not None)
         return "; ".join(f"`{fix}`" for fix in fixes) or None
 
@@ -184,28 +183,11 @@ class Report:
 
     def _fix(self, one: "Verified", damage: "Damage") -> str | None:
         """The command that mends one damage, `None` where there is none."""
-        from modelctl.store import imports
+        from modelctl.store import remedy
 
-        model = one.model
-        if mends(one, damage):
-            return self.where.repair(model.paths.id, in_cache=model.location == "cache")
-        if not damage.uses:
-            return self.where.command("prune", in_cache=model.location == "cache")
-        if damage.path.is_dir() and not damage.path.is_symlink():
-            return f"rm -r {shlex.quote(str(damage.path))}"
-        records = (imports.of_commit(model.paths, use.commit, model.commits.get(use.commit, ())) for use in damage.uses)
-        return next((imports.command(model.paths, record) for record in records if record is not None), None)
-
-
-def mends(one: "Verified", damage: "Damage") -> bool:
-    """Whether `--repair` can mend it: what a file of a commit on the Hub shows."""
-    from modelctl.store import standing
-
-    paths = one.model.paths
-    is_folder = damage.path.is_dir() and not damage.path.is_symlink()
-    commits = [use.commit for use in damage.uses if is_commit(use.commit)]
-    is_of_hub = any(standing.imported_from(paths, commit) is None for commit in commits)
-    return is_model_id(paths.id) and is_of_hub and not is_folder
+        if remedy.from_hub(one, damage):
+            return self.where.repair(one.model.paths.id, in_cache=one.model.location == "cache")
+        return remedy.otherwise(one, damage)
 
 
 def _state(one: "Verified") -> str:
@@ -218,9 +200,7 @@ def _state(one: "Verified") -> str:
 def _summary(one: "Verified") -> str:
     """What is to be said of a model: the end of a sentence that begins with its name."""
     if one.damages:
-        count = len(one.damages)
-        everything = len(one.proven) + count + len(one.unreadable) + len(one.model.unchecked)
-        return f"is damaged: {count} of {show.plural(everything, 'file')}"
+        return f"is damaged: {show.plural(len(one.damages), 'file')}, {len(one.proven)} proven"
     if one.error is not None:
         return f"is not verified: {one.error.message}"
     proven = f"{show.plural(len(one.proven), 'file')}, {show.size(one.size)}"
@@ -251,7 +231,8 @@ def _sentence(damage: "Damage") -> str:
         "missing": "is missing",
         "dangling": "leads to no content in this store",
         "swapped": f"leads to {_short(damage.found)}, where its commit has {_short(damage.expected)}",
-        "odd": "is a folder where a file should be" if damage.path.is_dir() else "is no file",
+        "folder": "is a folder where a file should be",
+        "odd": "is no file",
         "header": "has no well-formed header, and nothing tells its hash",
     }
     return words[damage.kind]

@@ -12,8 +12,9 @@ from modelctl.store.proof import Stamp
 
 # `content`: other bytes than its hash says. `size`: too many or too few of them. `missing`: no entry. `dangling`: an
 # entry that leads to no content of this store. `swapped`: one that leads to another content than the commit has there.
-# `odd`: neither file nor link. `header`: nothing tells the hash, and the header is no header.
-Kind = Literal["content", "size", "missing", "dangling", "swapped", "odd", "header"]
+# `folder`: one in the place of a file. `odd`: neither file, folder nor link. `header`: nothing tells the hash, and the
+# header is none.
+Kind = Literal["content", "size", "missing", "dangling", "swapped", "folder", "odd", "header"]
 
 
 @dataclass(frozen=True, slots=True)

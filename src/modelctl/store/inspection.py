@@ -158,7 +158,8 @@ class _Inspector:
 
     def _blob(self, blob: Blob, digest: str, size: int | None, uses: tuple[Use, ...]) -> None:
         if blob.kind == "odd":
-            self._wrong(Damage("odd", blob.path, uses, digest or None, expected_size=size))
+            kind: Kind = "folder" if _is_folder(blob.path) else "odd"
+            self._wrong(Damage(kind, blob.path, uses, digest or None, expected_size=size))
         elif blob.kind == "outside":
             self._wrong(Damage("dangling", blob.path, uses, digest or None, expected_size=size))
         else:
@@ -203,6 +204,8 @@ class _Inspector:
 
     def _missing(self, revision: Revision, listing: Mapping[str, TreeFile] | None, read: Checkpoint) -> None:
         """The files that should be there and have no entry, by the rule, or by the pull that was interrupted."""
+        if any(folder.is_relative_to(revision.path) for folder in self.there.unreadable):
+            return
         pull = pulls.record(self.paths)
         wanted = pull.files if pull is not None and pull.commit == revision.commit and not pull.mends else None
         verdict = wholeness.judge(read, listing=listing, wanted=wanted, unfinished=False, pull=None)
@@ -210,13 +213,23 @@ class _Inspector:
             listed = None if listing is None else listing.get(name)
             use = Use(revision.commit, name)
             place = self.paths.entry(revision.commit, name) if layout.is_file_name(name) else revision.path
-            kind: Kind = "odd" if os.path.lexists(place) and place != revision.path else "missing"
+            kind: Kind = "missing"
+            if place != revision.path and os.path.lexists(place):
+                kind = "folder" if _is_folder(place) else "odd"
             digest, size = (None, None) if listed is None else (listed.digest, listed.size)
             self.damages.append(Damage(kind, place, (use,), digest, expected_size=size))
 
     def _forbidden(self, path: Path, exc: OSError, uses: tuple[Use, ...]) -> None:
         exc.filename = exc.filename or str(path)
         self.unreadable.append(Unreadable(path, uses, changes.translated(exc, doing="read")))
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether a path is a folder itself, as far as that can be seen."""
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def _stamp(path: Path) -> Stamp | None:
