@@ -188,7 +188,10 @@ class TestFailures:
         assert "error: 1 of 2 models could not be moved\n" in done.stderr
         assert (set(accepted(two.hub)), set(accepted(elsewhere / "models" / "hub"))) == ({"acme/one"}, {"acme/two"})
         done = run("migrate", "--from-cache", "--yes", "--json", "--models-dir", elsewhere / "models")
-        assert (done.code, done.events[-1]["error"]["kind"]) == (6, "not_whole")
+        error = done.events[-1]["error"]
+        assert (done.code, error["kind"]) == (6, "not_whole")
+        mend = f"modelctl verify --repair --models-dir {elsewhere}/models --cache acme/one"
+        assert error["hint"] == f"`{mend}` fetches what is damaged again"
 
     def test_too_little_room(self, run: Command, two: StoreBuilder, tmp_path: Path) -> None:
         with small_disk(tmp_path / "disk", 1024 * 1024) as disk:

@@ -213,7 +213,7 @@ def half_download_of_the_library(store: StoreBuilder, commit: str) -> None:
 
 
 PULL = "modelctl pull acme/tiny"
-FORCE = f"{PULL} --force"
+MEND = "modelctl verify --repair acme/tiny"
 DAMAGES: dict[str, tuple[Callable[[StoreBuilder, str], None], str, list[tuple[str, str, str | None]]]] = {
     "a file missing": (remove_entry, "partial", [("missing", "`tokenizer.json` is missing", PULL)]),
     "two files missing": (remove_two_entries, "partial", [("missing", "2 of 4 files are missing", PULL)]),
@@ -222,11 +222,11 @@ DAMAGES: dict[str, tuple[Callable[[StoreBuilder, str], None], str, list[tuple[st
         "broken",
         [("dangling", "`model.safetensors` leads to no content in this store", PULL)],
     ),
-    "a blob cut off": (cut_blob, "broken", [("size", "`model.safetensors` has 100 bytes instead of 244", FORCE)]),
+    "a blob cut off": (cut_blob, "broken", [("size", "`model.safetensors` has 100 bytes instead of 244", MEND)]),
     "a blob cut off, no listing": (
         cut_blob_without_listing,
         "broken",
-        [("damaged", "`model.safetensors` is cut off: 3 bytes of its tensors are missing", FORCE)],
+        [("damaged", "`model.safetensors` is cut off: 3 bytes of its tensors are missing", MEND)],
     ),
     "a header spoiled": (
         spoil_header,
@@ -235,7 +235,7 @@ DAMAGES: dict[str, tuple[Callable[[StoreBuilder, str], None], str, list[tuple[st
             (
                 "damaged",
                 "`model.safetensors` is no safetensors file: the length of its header makes no sense",
-                FORCE,
+                MEND,
             )
         ],
     ),
@@ -437,7 +437,7 @@ def test_a_tensor_that_the_index_promises_and_no_shard_holds_breaks_a_model(stor
     store.add(NAME, files=files)
     model = the_model(store)
     what = "`model-00002-of-00002.safetensors` lacks `c`, which `model.safetensors.index.json` places there"
-    assert (model.state, told(model)) == ("broken", [("tensors", what, FORCE)])
+    assert (model.state, told(model)) == ("broken", [("tensors", what, MEND)])
 
 
 def test_an_index_whose_shards_the_repository_lacks_breaks_a_model_that_no_pull_mends(store: StoreBuilder) -> None:
@@ -495,7 +495,7 @@ def test_none_of_several_quantisations_is_half_a_model(store: StoreBuilder) -> N
 
 def test_a_damaged_quantisation_breaks_a_model(store: StoreBuilder) -> None:
     store.add(NAME, files={"tiny-Q4_0.gguf": b"GGML" + bytes(60)})
-    assert told(the_model(store)) == [("damaged", "`tiny-Q4_0.gguf` is no GGUF file", FORCE)]
+    assert told(the_model(store)) == [("damaged", "`tiny-Q4_0.gguf` is no GGUF file", MEND)]
 
 
 def test_what_mends_one_quantisation_of_several_names_it(store: StoreBuilder) -> None:
@@ -503,7 +503,7 @@ def test_what_mends_one_quantisation_of_several_names_it(store: StoreBuilder) ->
     store.paths(NAME).entry(commit, "tiny-Q4_0.gguf").unlink()
     store.blob(NAME, "tiny-Q8_0.gguf", revision="v1").write_bytes(b"GGML" + bytes(60))
     fixes = {problem.fix for problem in the_model(store).problems}
-    assert fixes == {f"{PULL}@v1:Q8_0 --force"}
+    assert fixes == {f"{MEND}@v1"}
     paths = store.paths(NAME)
     shutil.rmtree(paths.snapshots)
     paths.private.mkdir()

@@ -4,10 +4,9 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,6 +14,9 @@ from tests.command import Command
 from tests.damages import NAME, entry
 from tests.stores import StoreBuilder
 from tests.test_pull import MIB, until
+
+if TYPE_CHECKING:
+    import subprocess
 
 SIZES = [300 * MIB + 1, 200 * MIB + 2, 100 * MIB + 3]
 
@@ -184,4 +186,7 @@ def test_a_reader_that_goes_away(run: Command, store: StoreBuilder) -> None:
     assert process.stdout is not None
     process.stdout.readline()
     process.stdout.close()
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
     assert process.wait(20) == 1

@@ -9,7 +9,7 @@ from modelctl.store.checkpoint import Checkpoint
 from modelctl.store.contents import Contents
 from modelctl.store.layout import RepoPaths
 from modelctl.store.metadata import Description
-from modelctl.store.model import Facts, Problem, Revision, State
+from modelctl.store.model import Facts, Location, Problem, Revision, State
 from modelctl.store.pulls import PullRecord
 from modelctl.store.tree import TreeFile
 from modelctl.store.wholeness import Verdict
@@ -42,36 +42,51 @@ def pull_command(paths: RepoPaths, read: Checkpoint | None = None) -> str | None
     if read is None:
         return f"modelctl pull {paths.id}"
     revision, chosen = read.revision, read.selection
-    name = "main" if "main" in revision.refs else revision.refs[0] if revision.refs else revision.commit
     labels = [label for label, files in chosen.choices.items() if files == chosen.weights]
     # Where there are several quantisations a pull has to be told which one.
-    return pulls.command(paths, name, labels[0] if labels and len(chosen.choices) > 1 else None)
+    return pulls.command(paths, _name(revision), labels[0] if labels and len(chosen.choices) > 1 else None)
 
 
-def _fetch_command(paths: RepoPaths, read: Checkpoint) -> str | None:
-    """The command that brings what was read once more, from where it came: the Hub, or a path."""
-    # Not at the top: most models were never imported.
-    from modelctl.store import imports
+def commands(
+    paths: RepoPaths, read: Checkpoint, location: Location, *, has_private: bool = True
+) -> tuple[str | None, str | None]:
+    """The commands that bring what was read, from where it came, and that mend what is wrong with it.
 
-    record = imports.of(paths, read.revision)
-    return pull_command(paths, read) if record is None else imports.command(paths, record)
+    `has_private`: modelctl keeps something of its own beside the model, which may tell of an import.
+    """
+    if has_private:
+        # Not at the top: most models were never imported.
+        from modelctl.store import imports
+
+        if record := imports.of(paths, read.revision):
+            again = imports.command(paths, record)
+            return again, f"{again} --force"
+    if not is_model_id(paths.id):
+        return None, None
+    mend = pulls.mending(paths, _name(read.revision), in_cache=location == "cache")
+    return pull_command(paths, read), mend
 
 
-def assess(paths: RepoPaths, found: Contents, revisions: Sequence[Revision]) -> Condition:
+def _name(revision: Revision) -> str:
+    """What a revision is asked for by."""
+    return "main" if "main" in revision.refs else revision.refs[0] if revision.refs else revision.commit
+
+
+def assess(paths: RepoPaths, found: Contents, revisions: Sequence[Revision], location: Location) -> Condition:
     """Judge a model by its default revision; the others only add their problems."""
     pull = pulls.record(paths) if found.has_private else None
     default = default_of(revisions)
     others = [revision for revision in revisions if revision is not default]
-    beside = (*_ref_problems(paths, found), *_other_problems(paths, others, pull))
+    beside = (*_ref_problems(paths, found), *_other_problems(paths, others, pull, location))
     if default is None:
         return _without_revision(paths, found, pull, beside)
     listing = tree.read(paths, default.commit)
     read = checkpoint.read(default, listing=listing)
     if pull and pull.commit == default.commit:
-        verdict = _verdict(paths, found, read, listing=listing, wanted=pull.files)
+        verdict = _verdict(paths, found, read, location, listing=listing, wanted=pull.files)
         if verdict.missing:
             return _pulled(paths, pull, read, verdict, beside)
-    verdict = _verdict(paths, found, read, listing=listing, wanted=None)
+    verdict = _verdict(paths, found, read, location, listing=listing, wanted=None)
     if pull and pull.commit != default.commit:
         beside = (*_pull_problems(paths, pull), *beside)
     return _whole_or_not(paths, found, read, listing, verdict, beside)
@@ -81,12 +96,15 @@ def _verdict(
     paths: RepoPaths,
     found: Contents,
     read: Checkpoint,
+    location: Location,
     *,
     listing: Mapping[str, TreeFile] | None,
     wanted: Sequence[str] | None,
 ) -> Verdict:
-    command = _fetch_command(paths, read) if found.has_private else pull_command(paths, read)
-    return wholeness.judge(read, listing=listing, wanted=wanted, unfinished=bool(found.unfinished), pull=command)
+    pull, mend = commands(paths, read, location, has_private=found.has_private)
+    return wholeness.judge(
+        read, listing=listing, wanted=wanted, unfinished=bool(found.unfinished), pull=pull, mend=mend
+    )
 
 
 def _whole_or_not(
@@ -166,15 +184,17 @@ def _ref_problems(paths: RepoPaths, found: Contents) -> Iterator[Problem]:
             yield Problem("ref", f"`{name}` names commit {commit[:_SHORT]}, which is not here", fix)
 
 
-def _other_problems(paths: RepoPaths, others: Sequence[Revision], pull: PullRecord | None) -> Iterator[Problem]:
+def _other_problems(
+    paths: RepoPaths, others: Sequence[Revision], pull: PullRecord | None, location: Location
+) -> Iterator[Problem]:
     """What is wrong with revisions beside the default one, without a look into their weights."""
     for revision in others:
         if pull and pull.commit == revision.commit:
             continue
         listing = tree.read(paths, revision.commit)
         read = checkpoint.read(revision, listing=listing, headers=False)
-        fix = _fetch_command(paths, read)
-        verdict = wholeness.judge(read, listing=listing, wanted=None, unfinished=False, pull=fix)
+        fix, mend = commands(paths, read, location)
+        verdict = wholeness.judge(read, listing=listing, wanted=None, unfinished=False, pull=fix, mend=mend)
         for problem in verdict.problems:
             yield Problem(problem.kind, f"commit {revision.commit[:_SHORT]}: {problem.message}", problem.fix)
 

@@ -150,7 +150,7 @@ def _write(plan: ExportPlan, aside: Path, progress: Progress) -> list[Way]:
             if file.digest and brought.file.digest != file.digest:
                 raise NotWholeError(
                     f"`{file.name}` of `{plan.ref}` is damaged: its content does not match its name",
-                    hint="where it comes from the Hub, `modelctl pull --force` fetches it again",
+                    hint=f"`modelctl verify --repair {plan.ref.id}` mends it, where it comes from the Hub",
                 )
             changes.make_durable([spare])
             spare.replace(place)

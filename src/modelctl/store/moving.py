@@ -112,10 +112,7 @@ def prove(there: Links, commits: Iterable[str], tell: Tell) -> None:
 
     def prove_one(content: Content, step: Tell) -> None:
         if not proof.matches(content.path, content.digest, step):
-            raise NotWholeError(
-                f"`{content.path}` is damaged: its content does not match its name",
-                hint=f"`modelctl pull {there.paths.id}` fetches it again",
-            )
+            raise NotWholeError(f"`{content.path}` is damaged: its content does not match its name")
 
     named = [content for content in contents(there, commits) if layout.is_digest(content.digest)]
     crew.work([partial(prove_one, content) for content in named], tell)

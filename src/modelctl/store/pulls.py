@@ -48,7 +48,8 @@ def again(paths: RepoPaths, pull: PullRecord) -> str:
 
 def mending(paths: RepoPaths, revision: str | None = None, *, in_cache: bool = False) -> str:
     """The command that proves a model, or one revision, and fetches again what is wrong with it."""
-    return f"modelctl verify {'--cache ' if in_cache else ''}--repair {paths.id}{f'@{revision}' if revision else ''}"
+    at = "" if revision in {None, "main"} else f"@{revision}"
+    return f"modelctl verify --repair {'--cache ' if in_cache else ''}{paths.id}{at}"
 
 
 def record(paths: RepoPaths) -> PullRecord | None:
