@@ -46,10 +46,7 @@ class Repairer:
     def repair(self, models: "Sequence[Verified]", *, in_cache: bool) -> Mended:
         """Mend the models of the project, or those of the user's own cache where that is asked for."""
         served = outcome.busy()
-        after = [
-            self._mended(one) if one.damages and (in_cache or one.model.location == "project") else one
-            for one in models
-        ]
+        after = [self._mended(one) if in_cache or one.model.location == "project" else one for one in models]
         for model_id in self.fetched:
             if by := served.get(model_id):
                 self.progress.say(f"{by} goes on with the old files of `{model_id}` until it is started again")
@@ -60,18 +57,18 @@ class Repairer:
         from modelctl.hub import mending
 
         model_id, plan = verified.model.paths.id, mending.plan(verified)
-        if not plan.files:
-            return verified
         try:
+            if not verified.damages and not verified.errors:
+                mending.finish(verified)
+            if not plan.files:
+                return verified
             self.fetched[model_id] = self._fetch(plan)
-        except UnreachableError as error:
-            # For the next model it would be waited for as long.
-            self.unreachable = self.errors[model_id] = error
-            return verified
         except KeyboardInterrupt:
             raise InterruptedByUserError(f"the repair of `{model_id}` was interrupted", hint=pulling.KEPT) from None
         except ModelctlError as error:
             self.errors[model_id] = error
+            # For the next model it would be waited for as long.
+            self.unreachable = error if isinstance(error, UnreachableError) else self.unreachable
         after = self._look_again(verified)
         left = {(damage.path, use) for damage in after.damages for use in damage.uses}
         self.damages[model_id] = [

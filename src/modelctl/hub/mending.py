@@ -16,7 +16,8 @@ from modelctl.hub.pull import PullResult
 from modelctl.hub.workers import Limits
 from modelctl.progress import Progress
 from modelctl.ref import ModelRef
-from modelctl.store import remedy, shared
+from modelctl.store import changes, deletion, disposal, lock, remedy, shared
+from modelctl.store import pulls as records
 from modelctl.store.findings import Verified
 from modelctl.store.layout import RepoPaths
 from modelctl.store.proof import Stamp
@@ -44,6 +45,17 @@ def plan(verified: Verified) -> Mending:
     return Mending(paths, files, payloads)
 
 
+def finish(verified: Verified) -> None:
+    """Take away what a mending has left that was killed when all was mended."""
+    paths = verified.model.paths
+    pull = records.record(paths)
+    is_ours = pull is not None and pull.mends and pull.commit in verified.model.commits
+    if is_ours or (pull is None and _is_empty(paths)):
+        with lock.held(paths, "verify --repair"):
+            changes.free(disposal.pull_parts(paths) if is_ours else ())
+            changes.tidy(paths)
+
+
 def execute(
     mending: Mending, hub: Hub, progress: Progress, *, limits: Limits, caches: Sequence[Path]
 ) -> list[PullResult]:
@@ -59,6 +71,13 @@ def execute(
         for payload in mending.payloads:
             shared.release(mending.paths.hub, payload, known)
     return results
+
+
+def _is_empty(paths: RepoPaths) -> bool:
+    """Whether nothing is left in the folder that is modelctl's own, but what a killed writer leaves there."""
+    if not deletion.is_folder(paths.private):
+        return False
+    return all(path == paths.partials or path.suffix == ".tmp" for path in paths.private.iterdir())
 
 
 def _plan(
