@@ -44,14 +44,14 @@ class Proven:
 
     def __enter__(self) -> Self:
         """Read what interrupted runs have left; what is too old goes."""
-        for path, is_dead in _records(self._place):
-            if not is_dead:
-                continue
-            if time.time() - path.stat().st_mtime > _PATIENCE:
-                path.unlink(missing_ok=True)
-            else:
-                self._known |= set(_lines(path))
-                self._read.append(path)
+        for path in _left(self._place):
+            # Another run may take it away just now.
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > _PATIENCE:
+                    path.unlink()
+                else:
+                    self._known |= set(_lines(path))
+                    self._read.append(path)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -97,8 +97,8 @@ class Proven:
             self._descriptor = -1
 
 
-def _records(place: Path) -> Iterator[tuple[Path, bool]]:
-    """The files of runs, and whether their runs are over."""
+def _left(place: Path) -> Iterator[Path]:
+    """The files of runs that are over without having come to their end."""
     try:
         paths = sorted(place.glob("*.jsonl"))
     except OSError:
@@ -106,8 +106,8 @@ def _records(place: Path) -> Iterator[tuple[Path, bool]]:
     for path in paths:
         first = (reading.head(path, 4096) or b"").partition(b"\n")[0]
         owner = process.from_json(reading.parsed(first))
-        with contextlib.suppress(OSError):
-            yield path, owner is None or not process.is_alive(owner)
+        if owner is None or not process.is_alive(owner):
+            yield path
 
 
 def _lines(path: Path) -> Iterator[tuple[Stamp, str]]:
