@@ -140,8 +140,8 @@ def needs_own_links(there: Links) -> bool:
 
 def _written(paths: RepoPaths) -> list[Path]:
     """A file in each folder, beside those of the content, that a migration writes to or removes from."""
-    incoming, absent = paths.private / "incoming", paths.folder / ".no_exist"
-    return [incoming / "blobs" / "_", paths.tree("_"), paths.standing("_"), absent / "_"]
+    absent = paths.folder / ".no_exist"
+    return [paths.incoming / "blobs" / "_", paths.tree("_"), paths.standing("_"), absent / "_"]
 
 
 def _closed(folder: Path) -> Iterator[Path]:

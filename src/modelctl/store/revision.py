@@ -38,7 +38,7 @@ class _Revision:
     def publish(self) -> None:
         snapshot = self.target.snapshot(self.commit)
         is_new = not disposal.exists(snapshot)
-        folder = self.target.private / "incoming" / "snapshot" if is_new else snapshot
+        folder = self.target.incoming / "snapshot" if is_new else snapshot
         if is_new:
             deletion.delete(folder)
             changes.make_folder(folder)
@@ -74,7 +74,7 @@ class _Revision:
         if not self._is_content(entry):
             return
         changes.make_folder(place.parent)
-        spare = self.target.private / "incoming" / "entry"
+        spare = self.target.incoming / "entry"
         content = self.contents.get(entry.name)
         if content is not None:
             self.put(content, spare, place)
