@@ -14,6 +14,7 @@ from modelctl.store.migration import MigrationPlan, MigrationResult
 from modelctl.store.route import Mode, Terms
 from tests.command import Command
 from tests.crashes import Crashes, held
+from tests.disks import bind_mount
 from tests.second_opinion import accepted, loads
 from tests.stores import StoreBuilder
 
@@ -110,6 +111,32 @@ class TestLinksBetweenTheStores:
         if mode == "copy":
             shutil.rmtree(cache.hub)
         assert held(cache.hub, there.hub) == before
+
+
+class TestOneFolderAtTwoPlaces:
+    """The target's model is the source's own: what is let go of there would be gone from both."""
+
+    @pytest.mark.parametrize("part", [".", "blobs", "snapshots"])
+    def test_a_bind_mount(self, cache: StoreBuilder, store: StoreBuilder, part: str) -> None:
+        cache.add("acme/tiny", files={"config.json": "1"}, lfs=WEIGHTS)
+        before = held(cache.hub)
+        place = store.paths("acme/tiny").folder / part
+        with bind_mount(cache.paths("acme/tiny").folder / part, place):
+            result = migrate(cache, store)
+            assert ["are one folder" in message for message in errors(result)] == [True]
+            assert not cache.paths("acme/tiny").private.exists()
+        assert held(cache.hub) == before
+
+    def test_a_file_system_with_two_numbers(
+        self, cache: StoreBuilder, store: StoreBuilder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        cache.add("acme/tiny", files={"config.json": "1"}, lfs=WEIGHTS)
+        before = held(cache.hub)
+        with bind_mount(cache.paths("acme/tiny").folder, store.paths("acme/tiny").folder):
+            monkeypatch.setattr(Path, "samefile", lambda *_: False)
+            assert ["are one folder" in message for message in errors(migrate(cache, store))] == [True]
+        assert held(cache.hub) == before
+        assert not cache.paths("acme/tiny").private.exists()
 
 
 class TestLinksAstray:

@@ -73,6 +73,7 @@ class _Arrival:
         for folder in (self.target.incoming / "blobs", self.target.blobs, self.target.snapshots):
             changes.make_folder(folder)
         obstacles.refuse_without_links(self.target.incoming)
+        obstacles.refuse_same(self.target.incoming, self.target, self.there.paths)
         wanted = moving.contents(self.there, commits)
         # The largest first, so that none of them is begun when the others are done.
         blobs = sorted((each for each in wanted if each.digest), key=lambda each: each.size, reverse=True)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import secrets
 import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -79,6 +80,33 @@ def refuse_target(here: Links, source: Links) -> None:
     changes.refuse_links(here.paths, _written(here.paths))
     if here.unreadable or not is_writable(folder):
         raise NotAllowedError(f"`{folder}` cannot be changed by this user", hint=_make_yours(folder))
+    # Bind mounts, as containers have them, may show one folder at two places.
+    one, other = here.paths, source.paths
+    for mine, theirs in ((folder, other.folder), (one.blobs, other.blobs), (one.snapshots, other.snapshots)):
+        if mine.exists() and theirs.exists() and mine.samefile(theirs):
+            raise _are_one(mine, theirs)
+
+
+def refuse_same(folder: Path, target: RepoPaths, source: RepoPaths) -> None:
+    """Raise where what is put into a folder of the target is seen in the source too.
+
+    One file system that is mounted twice may have two numbers, and nothing else tells.
+    """
+    probe = folder / f"probe.{secrets.token_hex(8)}"
+    probe.mkdir()
+    try:
+        is_seen = os.path.lexists(source.folder / probe.relative_to(target.folder))
+    finally:
+        probe.rmdir()
+    if is_seen:
+        raise _are_one(target.folder, source.folder)
+
+
+def _are_one(here: Path, there: Path) -> ModelctlError:
+    return ModelctlError(
+        f"`{here}` and `{there}` are one folder: what goes from one is gone from both",
+        hint="leave the model as it is: both places have it",
+    )
 
 
 def refuse_names(target: RepoPaths, refs: Iterable[Path]) -> None:
