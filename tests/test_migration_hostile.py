@@ -9,7 +9,7 @@ import pytest
 
 from modelctl.errors import BusyError, ModelctlError
 from modelctl.progress import Silence
-from modelctl.store import migration, naming, trash
+from modelctl.store import layout, migration, naming, trash
 from modelctl.store.migration import MigrationPlan, MigrationResult
 from modelctl.store.route import Mode, Terms
 from tests.command import Command
@@ -209,6 +209,24 @@ class TestLinksAstray:
         entry.symlink_to(os.path.relpath(tmp_path / "data", entry.parent))
         assert not migrate(cache, there).failures
         assert (there.paths("acme/tiny").entry(commit, "data") / "a.txt").read_text() == "a"
+
+    @BOTH_SIDES
+    @pytest.mark.parametrize("merges", [True, False])
+    def test_links_to_a_disk_that_is_not_mounted(
+        self, cache: StoreBuilder, there: StoreBuilder, *, merges: bool
+    ) -> None:
+        commit = cache.add("acme/tiny", files={"config.json": "1"}, lfs=WEIGHTS, tree=False)
+        if merges:
+            there.add("acme/tiny", files={"config.json": "1"}, lfs=WEIGHTS, tree=False)
+        paths = cache.paths("acme/tiny")
+        paths.blob("a" * 64).symlink_to("/nowhere/blob")
+        paths.entry(commit, "by-blob.bin").symlink_to(layout.link_target("by-blob.bin", "a" * 64))
+        paths.entry(commit, "direct.bin").symlink_to("/nowhere/direct.bin")
+        for _ in range(2):
+            assert not migrate(cache, there, mode="copy").failures
+            come = there.paths("acme/tiny")
+            assert os.path.realpath(come.entry(commit, "by-blob.bin")) == "/nowhere/blob"
+            assert os.path.realpath(come.entry(commit, "direct.bin")) == "/nowhere/direct.bin"
 
 
 class TestRefs:

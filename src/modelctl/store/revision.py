@@ -58,6 +58,8 @@ class _Revision:
         if not self._is_content(entry):
             return True
         digest = moving.digest_of(entry, self.listing)
+        if not entry.path.exists() and disposal.exists(place):
+            return True
         # What is the source's own goes with it.
         if not place.is_file() or links.leads_into(place, self.there.paths.hub):
             return False
@@ -90,10 +92,14 @@ class _Revision:
         match entry.kind:
             case "blob":
                 blob = self.there.blobs.get(entry.digest)
-                return blob is not None and blob.size is not None
+                return blob is not None and (blob.size is not None or self._leads_out(entry))
             case "outside":
-                return entry.path.exists()
+                return entry.path.exists() or self._leads_out(entry)
             case "odd":
                 return False
             case _:
                 return entry.path.is_file()
+
+    def _leads_out(self, entry: Entry) -> bool:
+        """Whether a link that leads nowhere leads out of the store: to a disk, perhaps, that is not mounted now."""
+        return entry.path.is_symlink() and not links.leads_into(entry.path, self.there.paths.hub)
