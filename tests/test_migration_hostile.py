@@ -10,6 +10,7 @@ import pytest
 from modelctl.errors import BusyError, ModelctlError
 from modelctl.progress import Silence
 from modelctl.store import layout, migration, naming, trash
+from modelctl.store.layout import RepoPaths
 from modelctl.store.migration import MigrationPlan, MigrationResult
 from modelctl.store.route import Mode, Terms
 from tests.command import Command
@@ -295,6 +296,23 @@ class TestTakenBack:
         assert held(cache.hub) == before
         assert there.blob("acme/tiny", "good.txt").read_text() in {"good", "cut"}
         assert not there.paths("acme/tiny").private.exists()
+
+    def test_what_another_tool_has_begun_there_stays(self, cache: StoreBuilder, elsewhere: Path) -> None:
+        cache.add("acme/tiny", files={"config.json": "1"}, lfs=WEIGHTS)
+        weights = cache.blob("acme/tiny", "model.safetensors")
+        weights.write_bytes(b"X" + weights.read_bytes()[1:])
+        paths = RepoPaths(elsewhere / "hub", "acme/tiny")
+        begun = paths.blobs / f"{'a' * 64}.01234567.incomplete"
+
+        def download() -> None:
+            begun.parent.mkdir(parents=True, exist_ok=True)
+            begun.write_text("half of it")
+
+        planned = plan(cache, StoreBuilder(paths.hub))
+        assert errors(migration.execute(planned, Meanwhile(download, at="advance"))) != []
+        assert begun.read_text() == "half of it"
+        assert list(paths.blobs.iterdir()) == [begun]
+        assert not paths.private.exists()
 
 
 class TestChangesInBetween:

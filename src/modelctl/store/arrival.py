@@ -97,7 +97,7 @@ class _Arrival:
 
     def take_back(self, *, is_new: bool) -> None:
         """Undo what came before the failure; the source has it all. What a revision of the target shows stays."""
-        if is_new and self.target.folder.is_dir():
+        if is_new and self.target.folder.is_dir() and self._is_ours():
             disposal.finish(self.target.hub, disposal.set_model_aside(self.target), lambda _: None)
             trash.empty(self.target.hub)
             return
@@ -107,6 +107,13 @@ class _Arrival:
                 path.unlink(missing_ok=True)
         deletion.delete(self.target.incoming)
         changes.tidy(self.target)
+
+    def _is_ours(self) -> bool:
+        """Whether nobody else has begun to bring the model there meanwhile."""
+        now = links.read(self.target)
+        known = {path.name for path in self.brought} | set(self.there.blobs)
+        is_known = now.blobs.keys() <= known and not now.unfinished
+        return is_known and (self.is_shown or not (now.snapshots or now.refs))
 
     def _bring(self, content: Content, tell: Tell) -> None:
         place = self.target.blob(content.digest)
