@@ -90,7 +90,7 @@ def test_a_dry_run_is_dry(run: Command, store: StoreBuilder, out: Path) -> None:
         "1_Pooling/config.json",
         "2",
         "B",
-        "reflink",
+        *("reflink,", "else", "copy"),
     ]
     assert not out.exists()
 
