@@ -221,6 +221,8 @@ def test_no_byte_is_copied_twice(run: Command, cache: StoreBuilder, far: StoreBu
     (spare,) = (far.paths("acme/tiny").incoming / "blobs").glob("?" * 64)
     written = spare.stat().st_size
     assert written >= 4 * MIB
+    (listed,) = run("list", "--json", "--models-dir", far.hub.parent).json["models"]
+    assert (listed["state"], [problem["kind"] for problem in listed["problems"]]) == ("partial", ["interrupted"])
     planned = run("migrate", "--from-cache", "--copy", "--dry-run", "--json", "--models-dir", far.hub.parent).json
     assert planned["writes"] == planned["size"] - planned["models"][0]["already"] - written
     again = [call for call in crashes.calls(*argv) if call.startswith("os.write")]
