@@ -113,6 +113,37 @@ class TestLinksBetweenTheStores:
             shutil.rmtree(cache.hub)
         assert held(cache.hub, there.hub) == before
 
+    @BOTH_SIDES
+    @pytest.mark.parametrize("case", ["not named", "held up", "in a circle"])
+    def test_what_another_one_needs_stays(self, cache: StoreBuilder, there: StoreBuilder, case: str) -> None:
+        commits = {name: cache.add(name, files={"config.json": name}, lfs=WEIGHTS) for name in ("acme/a", "acme/b")}
+        theirs = {name: cache.blob(name, "model.safetensors") for name in commits}
+        for name, other in {"acme/b": "acme/a", **({"acme/a": "acme/b"} if case == "in a circle" else {})}.items():
+            file = "config.json" if name == "acme/a" else "model.safetensors"
+            entry = cache.paths(name).entry(commits[name], file)
+            entry.unlink()
+            entry.symlink_to(theirs[other])
+        before = held(cache.hub)
+        names = ("acme/a",) if case == "not named" else ("acme/a", "acme/b")
+        busy = {"acme/b": "somebody"} if case == "held up" else {}
+        result = migration.execute(plan(cache, there, *names), Silence(), busy=busy)
+        assert any("lead into" in message for message in errors(result)), result
+        assert held(cache.hub, there.hub) == before
+
+    def test_a_chain_goes_from_its_end(self, cache: StoreBuilder, store: StoreBuilder) -> None:
+        theirs = Path()
+        for at, name in enumerate(("acme/b", "acme/c", "acme/a")):
+            commit = cache.add(name, files={"config.json": name, f"{at}.bin": f"{at}"}, tree=False)
+            if at:
+                own = cache.paths(name).entry(commit, f"{at - 1}.bin")
+                own.symlink_to(theirs)
+            theirs = cache.blob(name, f"{at}.bin")
+        before = held(cache.hub)
+        planned = plan(cache, store)
+        assert [move.source.id for move in planned.moves] == ["acme/a", "acme/c", "acme/b"]
+        assert not migration.execute(planned, Silence()).failures
+        assert held(store.hub) == before
+
 
 class TestOneFolderAtTwoPlaces:
     """The target's model is the source's own: what is let go of there would be gone from both."""

@@ -4,7 +4,7 @@ import errno
 import os
 import secrets
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from modelctl.errors import ModelctlError, NotAllowedError
@@ -158,6 +158,23 @@ def leads_beside(there: Links) -> bool:
     """Whether a link of the model leads to content of another one of the same hub folder."""
     kinds = {entry.kind for entries in there.snapshots.values() for entry in entries}
     return "beside" in kinds or any(blob.kind == "beside" for blob in there.blobs.values())
+
+
+def leads_to(there: Links) -> set[str]:
+    """The folders of other models of the same hub folder to which links of the model lead."""
+    paths = [blob.path for blob in there.blobs.values() if blob.kind == "beside"]
+    paths += [entry.path for entries in there.snapshots.values() for entry in entries if entry.kind == "beside"]
+    hub = Path(os.path.realpath(there.paths.hub))
+    return {Path(os.path.realpath(path)).relative_to(hub).parts[0] for path in paths}
+
+
+def needed_by(paths: RepoPaths, names: Collection[str]) -> ModelctlError:
+    """The answer where letting a model go would break others, whose links lead into it."""
+    others = ", ".join(f"`{name}`" for name in sorted(names))
+    return ModelctlError(
+        f"links of {others} lead into `{paths.folder}`, and would lead nowhere without it",
+        hint="name them too: they go first, and take with them what their links lead to; `--copy` leaves all as it is",
+    )
 
 
 def needs_own_links(there: Links) -> bool:
