@@ -9,7 +9,7 @@ from modelctl.engine.diagnosis import Cause, Kind
 
 _LOGS = Path(__file__).parent / "logs"
 LESS = "a smaller `--max-model-len`, a quantised model, or more GPUs with `--tensor-parallel-size`"
-FORCE = "`modelctl pull acme/tiny --force`"
+MEND = "`modelctl verify --repair acme/tiny`"
 
 
 def lines_of(name: str) -> list[str]:
@@ -119,9 +119,9 @@ def test_a_start_that_succeeds_has_no_cause() -> None:
                 "`modelctl pull acme/tiny --all-files`, or `-- --tokenizer` with the folder of one",
             ),
         ),
-        ("truncated-weights", Cause("model", "the model's weights are missing or damaged", FORCE)),
-        ("no-weights", Cause("model", "the model's weights are missing or damaged", FORCE)),
-        ("bad-config", Cause("model", "the model's configuration `/models/badjson/config.json` is no JSON", FORCE)),
+        ("truncated-weights", Cause("model", "the model's weights are missing or damaged", MEND)),
+        ("no-weights", Cause("model", "the model's weights are missing or damaged", MEND)),
+        ("bad-config", Cause("model", "the model's configuration `/models/badjson/config.json` is no JSON", MEND)),
         (
             "unknown-architecture",
             Cause("model", "this vLLM does not know models of type `nope`", "a newer vLLM: `modelctl engine install`"),

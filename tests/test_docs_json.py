@@ -198,6 +198,23 @@ def updating(yard: Yard) -> None:
     yard.print("pull --update", NAME, OTHER)
 
 
+def verifying(yard: Yard) -> None:
+    for name in (NAME, OTHER, "acme/third"):
+        yard.store.add(name)
+    yard.hub.add(NAME)
+    yard.print("verify", NAME)
+    weights, second = yard.store.blob(NAME, "model.safetensors"), yard.store.blob(OTHER, "model.safetensors")
+    second.unlink()
+    second.hardlink_to(weights)
+    with weights.open("r+b") as file:
+        file.write(b"?")
+    yard.store.blob(NAME, "config.json").unlink()
+    (yard.store.paths(OTHER).snapshot(yard.store.paths(OTHER).ref("main").read_text()) / "notes").touch()
+    yard.store.blob("acme/third", "config.json").chmod(0)
+    yard.print("verify", "--all", code=6, user=NOBODY)
+    yard.print("verify", "--repair", "--all", "--retry-for", "0", code=3)
+
+
 def removing(yard: Yard) -> None:
     old = yard.store.add(NAME)
     yard.store.add(NAME, files=tiny_model(**{"README.md": "new"}))
@@ -320,7 +337,7 @@ def demos(yard: Yard) -> None:
         yard.print("demo", env=env | {"STANDIN_TASK": "embed", "STANDIN_ANSWER": json.dumps(EMBEDDINGS)})
 
 
-JOBS: tuple[Job, ...] = (looking, pulling, updating, removing, pruning, migrating, importing, servers)
+JOBS: tuple[Job, ...] = (looking, pulling, updating, verifying, removing, pruning, migrating, importing, servers)
 OTHER_JOBS: tuple[Job, ...] = (demos, engines)
 
 

@@ -51,7 +51,7 @@ def test_a_table_of_both_locations_and_what_is_wrong_under_it(
     )
     assert done.stderr == (
         "`acme/broken` is broken: `model.safetensors` has 100 bytes instead of 244\n"
-        "hint: `modelctl pull acme/broken --force`\n"
+        "hint: `modelctl verify --repair acme/broken`\n"
         "`acme/half` is partial: 2 of 6 files are missing\n"
         "hint: `modelctl pull acme/half`\n"
     )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from modelctl.cli.output import size
-from modelctl.store import names
+from modelctl.store import ids
 from tests.checkpoints import generator
 from tests.command import NOBODY, Command, Finished
 from tests.disks import disk_use
@@ -32,7 +32,7 @@ def littered(store: StoreBuilder) -> StoreBuilder:
 
 
 def listed(store: StoreBuilder) -> set[str]:
-    return set(names.in_hub(store.hub))
+    return set(ids.in_hub(store.hub))
 
 
 class TestPlain:

@@ -13,7 +13,7 @@ import pytest
 from modelctl import process
 from modelctl.errors import ModelctlError, NotFoundError, NotWholeError, UsageError
 from modelctl.project import Project, locate
-from modelctl.store import layout, names, scan
+from modelctl.store import ids, layout, scan
 from modelctl.store.model import Model
 from tests.checkpoints import generator, gguf, sharded, weights
 from tests.command import NOBODY, Command
@@ -95,12 +95,12 @@ def test_only_models_are_listed(store: StoreBuilder) -> None:
     for name in ("datasets--acme--data", "spaces--acme--demo", ".locks", "blobs", "models--"):
         (store.hub / name).mkdir(exist_ok=True)
     (store.hub / "version.txt").write_text("1")
-    assert names.in_hub(store.hub) == (NAME, "gpt2")
+    assert ids.in_hub(store.hub) == (NAME, "gpt2")
     assert [model.id for model in scan.scan_hub(store.hub, "cache")] == [NAME, "gpt2"]
 
 
 def test_no_hub_folder_is_no_models(tmp_path: Path) -> None:
-    assert names.in_hub(tmp_path / "nothing") == ()
+    assert ids.in_hub(tmp_path / "nothing") == ()
     assert scan.scan_hub(tmp_path / "nothing", "project") == ()
     assert scan.downloads(tmp_path / "nothing") == ()
     assert scan.scan_model(layout.RepoPaths(tmp_path, NAME), "project") is None
@@ -109,7 +109,7 @@ def test_no_hub_folder_is_no_models(tmp_path: Path) -> None:
 def test_a_file_where_the_hub_folder_should_be_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "models").write_text("")
     with pytest.raises(ModelctlError, match=f"`{tmp_path}/models` is a file where a folder should be"):
-        names.in_hub(tmp_path / "models" / "hub")
+        ids.in_hub(tmp_path / "models" / "hub")
 
 
 def remove_entry(store: StoreBuilder, commit: str) -> None:
@@ -225,7 +225,7 @@ def half_download_of_the_library(store: StoreBuilder, commit: str) -> None:
 
 
 PULL = "modelctl pull acme/tiny"
-FORCE = f"{PULL} --force"
+MEND = "modelctl verify --repair acme/tiny"
 DAMAGES: dict[str, tuple[Callable[[StoreBuilder, str], None], str, list[tuple[str, str, str | None]]]] = {
     "a file missing": (remove_entry, "partial", [("missing", "`tokenizer.json` is missing", PULL)]),
     "two files missing": (remove_two_entries, "partial", [("missing", "2 of 4 files are missing", PULL)]),
@@ -234,11 +234,11 @@ DAMAGES: dict[str, tuple[Callable[[StoreBuilder, str], None], str, list[tuple[st
         "broken",
         [("dangling", "`model.safetensors` leads to no content in this store", PULL)],
     ),
-    "a blob cut off": (cut_blob, "broken", [("size", "`model.safetensors` has 100 bytes instead of 244", FORCE)]),
+    "a blob cut off": (cut_blob, "broken", [("size", "`model.safetensors` has 100 bytes instead of 244", MEND)]),
     "a blob cut off, no listing": (
         cut_blob_without_listing,
         "broken",
-        [("damaged", "`model.safetensors` is cut off: 3 bytes of its tensors are missing", FORCE)],
+        [("damaged", "`model.safetensors` is cut off: 3 bytes of its tensors are missing", MEND)],
     ),
     "a header spoiled": (
         spoil_header,
@@ -247,7 +247,7 @@ DAMAGES: dict[str, tuple[Callable[[StoreBuilder, str], None], str, list[tuple[st
             (
                 "damaged",
                 "`model.safetensors` is no safetensors file: the length of its header makes no sense",
-                FORCE,
+                MEND,
             )
         ],
     ),
@@ -449,7 +449,7 @@ def test_a_tensor_that_the_index_promises_and_no_shard_holds_breaks_a_model(stor
     store.add(NAME, files=files)
     model = the_model(store)
     what = "`model-00002-of-00002.safetensors` lacks `c`, which `model.safetensors.index.json` places there"
-    assert (model.state, told(model)) == ("broken", [("tensors", what, FORCE)])
+    assert (model.state, told(model)) == ("broken", [("tensors", what, MEND)])
 
 
 def test_an_index_whose_shards_the_repository_lacks_breaks_a_model_that_no_pull_mends(store: StoreBuilder) -> None:
@@ -507,7 +507,7 @@ def test_none_of_several_quantisations_is_half_a_model(store: StoreBuilder) -> N
 
 def test_a_damaged_quantisation_breaks_a_model(store: StoreBuilder) -> None:
     store.add(NAME, files={"tiny-Q4_0.gguf": b"GGML" + bytes(60)})
-    assert told(the_model(store)) == [("damaged", "`tiny-Q4_0.gguf` is no GGUF file", FORCE)]
+    assert told(the_model(store)) == [("damaged", "`tiny-Q4_0.gguf` is no GGUF file", MEND)]
 
 
 def test_what_mends_one_quantisation_of_several_names_it(store: StoreBuilder) -> None:
@@ -515,7 +515,7 @@ def test_what_mends_one_quantisation_of_several_names_it(store: StoreBuilder) ->
     store.paths(NAME).entry(commit, "tiny-Q4_0.gguf").unlink()
     store.blob(NAME, "tiny-Q8_0.gguf", revision="v1").write_bytes(b"GGML" + bytes(60))
     fixes = {problem.fix for problem in the_model(store).problems}
-    assert fixes == {f"{PULL}@v1:Q8_0 --force"}
+    assert fixes == {f"{MEND}@v1"}
     paths = store.paths(NAME)
     shutil.rmtree(paths.snapshots)
     paths.private.mkdir()
@@ -655,7 +655,7 @@ def test_both_locations_are_one_list(store: StoreBuilder, cache: StoreBuilder, l
     assert both.other_copies == (cache.paths("acme/both").folder,)
     assert (cached.id, cached.location, cached.other_copies) == ("acme/cached", "cache", ())
     assert (zeta.id, zeta.location) == ("acme/zeta", "project")
-    assert names.of_project(located) == ("acme/both", "acme/cached", "acme/zeta")
+    assert ids.of_project(located) == ("acme/both", "acme/cached", "acme/zeta")
 
 
 def test_one_folder_for_both_locations_is_the_project(store: StoreBuilder, project: Path) -> None:

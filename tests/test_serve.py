@@ -550,7 +550,7 @@ class TestRefusals:
         done = run("serve", TINY, env=env)
         assert (done.code, done.stdout) == (6, "")
         assert done.stderr.startswith("error: `acme/tiny` is broken: `model.safetensors` ")
-        assert done.stderr.endswith("hint: `modelctl pull acme/tiny --force` mends it\n")
+        assert done.stderr.endswith("hint: `modelctl verify --repair acme/tiny` mends it\n")
 
     def test_an_older_revision_that_is_partial(self, run: Command, store: StoreBuilder, env: dict[str, str]) -> None:
         old = store.add(TINY, files=tiny_model(**{"README.md": "old"}), revision="v1")

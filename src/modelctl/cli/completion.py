@@ -11,21 +11,21 @@ from modelctl.errors import ModelctlError
 
 def models(ctx: Any, args: list[str], incomplete: str) -> list[str]:  # noqa: ANN401, ARG001 - the parser's own types are private
     """The models of both locations that a word begins."""
-    from modelctl.store import names
+    from modelctl.store import ids
 
     try:
-        return [name for name in names.of_project(_project(ctx)) if name.startswith(incomplete)]
+        return [name for name in ids.of_project(_project(ctx)) if name.startswith(incomplete)]
     except ModelctlError:
         return []
 
 
 def removable(ctx: Any, args: list[str], incomplete: str) -> list[str]:  # noqa: ANN401, ARG001 - as above
     """The models of the store that the command writes to: the project, or with `--cache` the user cache."""
-    from modelctl.store import names
+    from modelctl.store import ids
 
     try:
         project = _project(ctx)
-        here = names.in_hub(project.user_cache if ctx.params.get("cache") else project.hub)
+        here = ids.in_hub(project.user_cache if ctx.params.get("cache") else project.hub)
         return [name for name in here if name.startswith(incomplete)]
     except ModelctlError:
         return []

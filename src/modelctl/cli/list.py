@@ -65,7 +65,7 @@ def list_models(
     params, dtype, quant, context, state, used, modified, format, task, arch, license, servable and location. What is
     not known of a model is =none, and stands last.
     """
-    from modelctl.store import names
+    from modelctl.store import ids
 
     project = projects.locate(models_dir)
     out = show.Output(json=json, quiet=quiet)
@@ -73,8 +73,8 @@ def list_models(
     if outdated and (revisions or select or limit is not None):
         other = "--filter" if filters else "--sort" if sort else "--limit" if limit is not None else "--revisions"
         raise UsageError(f"`--outdated` and `{other}` do not go together", hint="give one of them")
-    known = names.of_project(project)
-    chosen = names.matching(known, words) if words else known
+    known = ids.of_project(project)
+    chosen = ids.matching(known, words) if words else known
     if outdated:
         from modelctl.cli import outdated as newer
 

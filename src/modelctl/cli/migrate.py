@@ -135,7 +135,13 @@ def _ends(
     flag = () if models_dir is None else ("--models-dir", shlex.quote(str(models_dir)))
     back = (*_words(project, target, "from"), *_words(project, source, "to"))
     is_project = project.hub in {source, target}
-    return Ends(source, target, (*(flag if is_project else ()), *back), _models_dir(project, target, flag))
+    return Ends(
+        source,
+        target,
+        (*(flag if is_project else ()), *back),
+        _models_dir(project, target, flag),
+        _models_dir(project, source, flag),
+    )
 
 
 def _absolute(folder: Path) -> Path:

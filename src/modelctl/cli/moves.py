@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from modelctl import project as projects
 from modelctl.cli import outcome
 from modelctl.cli import output as show
+from modelctl.errors import NotWholeError
 
 if TYPE_CHECKING:
     from modelctl.store.migration import MigrationPlan, MigrationResult
@@ -28,14 +29,15 @@ _VERBS = {"move": "moved", "copy": "copied", "link": "linked", "symlink": "linke
 class Ends:
     """The two hub folders of a migration, and how a command names them.
 
-    `back` are the words that lead a migration back, `models_dir` those with which other commands mean the target,
-    `None` where none do.
+    `back` are the words that lead a migration back, `models_dir` those with which other commands mean the target, and
+    `mending` those for the source; `None` where none do.
     """
 
     source: Path
     target: Path
     back: tuple[str, ...]
     models_dir: tuple[str, ...] | None
+    mending: tuple[str, ...] | None
 
     @property
     def is_one(self) -> bool:
@@ -151,10 +153,20 @@ def show_result(out: show.Output, ends: Ends, plan: "MigrationPlan", result: "Mi
         out.say(f"free now: {_free(plan, result)}")
         if undo:
             out.say(f"undo: `{undo}`")
+    _name_mending(ends, result)
     outcome.check(out, result.failures, done=len(result.moved), verb=verb, moved=moved)
     if out.json:
         places = {"source": plan.source, "target": plan.target}
         out.event("done", moved=moved, failed=[], free=free, undo=undo, message=None, **places)
+
+
+def _name_mending(ends: Ends, result: "MigrationResult") -> None:
+    """Name the command that mends a damaged model where it is."""
+    for failure in result.failures:
+        is_model = not failure.id.startswith("datasets/")
+        if is_model and isinstance(failure.error, NotWholeError) and ends.mending is not None:
+            words = " ".join(["modelctl verify --repair", *ends.mending, shlex.quote(failure.id)])
+            failure.error.hint = f"`{words}` fetches what is damaged again"
 
 
 def _free(plan: "MigrationPlan", result: "MigrationResult") -> str:
@@ -167,7 +179,12 @@ def _undo(ends: Ends, plan: "MigrationPlan", moves: list["Move"]) -> str | None:
     """The command that brings back what was moved, or removes what was copied or linked."""
     # What a ref named before is not known any more, and what was there already has not come.
     moves = [move for move in moves if move.new and not move.refs_overwritten]
+    if plan.terms.mode == "move":
+        # A ref that the target kept has gone from the source with its revision, which would come back without it.
+        moves = [move for move in moves if not move.refs_kept]
     names = [shlex.quote(name) for move in moves for name in _names(move)]
+    if any(name.startswith("-") for name in names):
+        names.insert(0, "--")
     has_datasets = any(move.source.id.startswith("datasets/") for move in moves)
     if plan.terms.mode == "move" and moves:
         datasets = ["--include-datasets"] if has_datasets else []

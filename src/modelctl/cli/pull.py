@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 # How long a Hub may say nothing at all where the model is here already, in seconds.
 _SILENCE = 10.0
-_LONGEST_SECONDS = 24 * 60 * 60
 EPILOG = """\b
 Examples:
   modelctl pull Qwen/Qwen3-0.6B
@@ -99,7 +98,7 @@ def pull(
     wanted = [] if update else _named(names or [], revision)
     if all_files and include:
         raise UsageError("`--all-files` and `--include` contradict each other", hint="give one of them")
-    limits = _limits(max_workers, retry_for=retry_for, stall_after=stall_after, transport=transport)
+    limits = pulling.limits(max_workers, retry_for=retry_for, stall_after=stall_after, transport=transport)
     if transport == "xet":
         projects.keep_xet_apart()
     project = projects.locate(models_dir)
@@ -130,18 +129,6 @@ def _named(names: list[str], revision: str | None) -> list[refs.ModelRef]:
     """What the words mean, each once: `acme/x` is `acme/x@main`."""
     wanted = [refs.parse(name, revision=revision) for name in names]
     return list({(ref.id, ref.revision or "main", ref.variant): ref for ref in wanted}.values())
-
-
-def _limits(max_workers: int, *, retry_for: float, stall_after: float, transport: Literal["http", "xet"]) -> "Limits":
-    from modelctl.hub.workers import Limits
-
-    # Not by bounds of the options: what is no number passes those.
-    for option, seconds, least in (("--retry-for", retry_for, 0), ("--stall-after", stall_after, 0.1)):
-        if not least <= seconds <= _LONGEST_SECONDS:
-            raise UsageError(
-                f"`{option} {seconds:g}` is no time to wait", hint=f"give {least:g} to {_LONGEST_SECONDS} seconds"
-            )
-    return Limits(max_workers=max_workers, patience=retry_for, stall=stall_after, transport=transport)
 
 
 def _plan(project: "Project", hub: Any, ref: refs.ModelRef, choice: Any) -> "PullPlan":  # noqa: ANN401

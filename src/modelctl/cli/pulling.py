@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from modelctl import project as projects
 from modelctl.cli import output as show
-from modelctl.errors import InterruptedByUserError, NotFoundError
+from modelctl.errors import InterruptedByUserError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from modelctl.hub.file import PlannedFile
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from modelctl.hub.workers import Limits
     from modelctl.project import Project
 
+_LONGEST_SECONDS = 24 * 60 * 60
 KEPT = "what has arrived is kept: run the same command again and it goes on from there"
 
 
@@ -41,6 +42,21 @@ def patience(out: show.Output, limits: "Limits", *, dry_run: bool = False) -> "P
             out.say(message)
 
     return Patience(limits.patience, limits.stall, say=say)
+
+
+def limits(
+    max_workers: int = 16, *, retry_for: float, stall_after: float = 20.0, transport: Literal["http", "xet"] = "http"
+) -> "Limits":
+    """How much a pull may do at once and how long it tries, as it was typed."""
+    from modelctl.hub.workers import Limits
+
+    # Not by bounds of the options: what is no number passes those.
+    for option, seconds, least in (("--retry-for", retry_for, 0), ("--stall-after", stall_after, 0.1)):
+        if not least <= seconds <= _LONGEST_SECONDS:
+            raise UsageError(
+                f"`{option} {seconds:g}` is no time to wait", hint=f"give {least:g} to {_LONGEST_SECONDS} seconds"
+            )
+    return Limits(max_workers=max_workers, patience=retry_for, stall=stall_after, transport=transport)
 
 
 def caches(project: "Project") -> list[Path]:

@@ -194,13 +194,13 @@ _TABLE: tuple[tuple[Kind, str, str, str | None], ...] = (
         "model",
         r"Cannot find any model weights|SafetensorError|Weight files referenced in index but missing",
         "the model's weights are missing or damaged",
-        "`modelctl pull {model} --force`",
+        "`modelctl verify --repair {model}`",
     ),
     (
         "model",
         r"config file at '(?P<path>[^']+)' is not a valid JSON file",
         "the model's configuration `{path}` is no JSON",
-        "`modelctl pull {model} --force`",
+        "`modelctl verify --repair {model}`",
     ),
     (
         "offline",

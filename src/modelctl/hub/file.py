@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from modelctl.store import proof
 from modelctl.store.layout import RepoPaths, link_target
+from modelctl.store.proof import Stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,13 @@ def is_plain_entry(paths: RepoPaths, commit: str, file: PlannedFile) -> bool:
     with contextlib.suppress(OSError):
         status = paths.entry(commit, file.name).lstat()
         return stat.S_ISREG(status.st_mode) and status.st_size == file.size
+    return False
+
+
+def is_to_be_proven(paths: RepoPaths, file: PlannedFile, wrong: Stamp | None) -> bool:
+    """Whether a blob is there that may be right: any but the one, in the very state, that was found to be wrong."""
+    with contextlib.suppress(OSError):
+        return has_blob(paths, file) and proof.stamp(paths.blob(file.digest).stat()) != wrong
     return False
 
 

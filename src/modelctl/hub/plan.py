@@ -12,11 +12,12 @@ from modelctl import selection
 from modelctl.errors import ModelctlError, NotFoundError, UnreachableError
 from modelctl.hub import client, documents
 from modelctl.hub.client import Hub, Resolved
-from modelctl.hub.file import PlannedFile, is_present, is_shown
+from modelctl.hub.file import PlannedFile, is_present, is_shown, is_to_be_proven
 from modelctl.ref import ModelRef, is_commit
 from modelctl.selection import Selection
-from modelctl.store import disk, journal, layout, names, tree, twins
+from modelctl.store import disk, ids, journal, layout, tree, twins
 from modelctl.store.layout import RepoPaths
+from modelctl.store.proof import Stamp
 from modelctl.store.tree import TreeFile
 from modelctl.store.twins import Twin
 
@@ -30,6 +31,9 @@ class Choice:
     `force` fetches also what is there, `reuse` takes from the disk what other models, or the user's cache, have of it.
     For another commit of what is here: `only` are the names that are wanted at most, `beside` names and `variants`
     quantisations that are wanted too, where the commit has them.
+
+    `mend` are the files that a verification has found to be missing or wrong, and the state of those with wrong bytes:
+    these alone are brought, and what has their names is believed by nothing but its hash. No ref moves.
     """
 
     all_files: bool = False
@@ -40,6 +44,7 @@ class Choice:
     only: frozenset[str] = frozenset()
     beside: frozenset[str] = frozenset()
     variants: tuple[str, ...] = ()
+    mend: Mapping[str, Stamp | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class PullPlan:
     `ref` is the branch or tag that will name the commit, `None` for a pull of a bare commit. `to_fetch` counts each
     blob once and without what an interrupted pull has left, `resumed`, or what lies on the disk elsewhere, `twins`
     (both by digest). `old_commits` stay beside the new one, with `old_size` bytes that are theirs alone. `kind` is the
-    selection's, or `part` where patterns chose.
+    selection's, or `part` where patterns chose. `mend` is the choice's.
     """
 
     id: str
@@ -72,6 +77,7 @@ class PullPlan:
     force: bool
     tree: Mapping[str, TreeFile] = field(repr=False)
     has_tree: bool = field(repr=False, default=False)
+    mend: Mapping[str, Stamp | None] | None = None
 
     @property
     def size(self) -> int:
@@ -140,7 +146,7 @@ def _names(*hubs: Path) -> list[str]:
     found: list[str] = []
     for folder in hubs:
         with contextlib.suppress(ModelctlError):
-            found += names.in_hub(folder)
+            found += ids.in_hub(folder)
     return found
 
 
@@ -190,13 +196,14 @@ class _Planner:
             caches=self.caches,
             free=disk.free(paths.folder),
             format=found.format,
-            kind="part" if choice.include or choice.only else found.kind,
+            kind="part" if choice.include or choice.only or choice.mend else found.kind,
             note=found.note,
             old_commits=tuple(sorted(others)),
             old_size=_size_beside(paths, {file.digest for file in listing.values()}),
             force=choice.force,
             tree=listing,
             has_tree=tree.read(paths, commit) is not None,
+            mend=choice.mend,
         )
 
     def _files(
@@ -204,15 +211,18 @@ class _Planner:
     ) -> tuple[tuple[PlannedFile, ...], dict[str, Twin]]:
         """The files with where their bytes come from, and what the disk has of them elsewhere, by digest."""
         here = [PlannedFile(name, file.size, file.digest, "present") for name, file in wanted.items()]
-        missing, reused = {}, {}
+        missing, reused, mend = {}, {}, self.choice.mend or {}
         for file in here:
-            if self.choice.force or not is_present(self.paths, commit, file):
+            if file.name in mend and is_to_be_proven(self.paths, file, mend[file.name]):
+                reused[file.digest] = twins.own(self.paths, file.digest, file.size)
+            elif file.name in mend or self.choice.force or not is_present(self.paths, commit, file):
                 missing[file.digest] = file.size
             elif not is_alone and not is_shown(self.paths, commit, file):
                 # What another revision holds is new to this one, and so believed by nothing but its hash.
                 reused[file.digest] = twins.own(self.paths, file.digest, file.size)
         if missing and self.choice.reuse and not self.choice.force:
-            reused |= twins.find(self.paths, missing, self.caches)
+            wrong = {(stamp.device, stamp.inode) for stamp in mend.values() if stamp is not None}
+            reused |= twins.find(self.paths, missing, self.caches, wrong=wrong)
 
         def source(file: PlannedFile) -> Literal["fetch", "reuse", "present"]:
             return "reuse" if file.digest in reused else "fetch" if file.digest in missing else "present"
@@ -230,10 +240,11 @@ def is_abbreviated(revision: str, commit: str) -> bool:
 
 def _chosen(ref: ModelRef, found: Selection, listing: Mapping[str, TreeFile], choice: Choice) -> set[str]:
     """The names to bring: by the rule, all, or what the patterns leave."""
-    by_pattern = choice.all_files or choice.include or choice.only
+    only = choice.only | (choice.mend or {}).keys()
+    by_pattern = choice.all_files or choice.include or only
     if not by_pattern:
         _refuse_unloadable(ref, found, listing)
-    names = set(choice.only or listing) if by_pattern else set(found.names) | choice.beside
+    names = set(only or listing) if by_pattern else set(found.names) | choice.beside
     names &= set(listing)
     names.update(*(found.choices.get(label, ()) for label in choice.variants))
     if choice.include:

@@ -11,7 +11,7 @@ from modelctl import process
 from modelctl.errors import ModelctlError
 from modelctl.hub import client, room, xet
 from modelctl.hub.client import Hub
-from modelctl.hub.file import PlannedFile, is_plain_entry, is_present, is_shown
+from modelctl.hub.file import PlannedFile, is_plain_entry, is_present, is_shown, is_to_be_proven
 from modelctl.hub.plan import PullPlan
 from modelctl.hub.small import LARGEST
 from modelctl.hub.source import Blob, blob_target
@@ -58,7 +58,7 @@ def execute(
         progress.say(f"`{planned.id}` is in use by {owner or 'another process'}; waiting for it")
 
     reused, fetched = 0, 0
-    with lock.held(paths, "pull", wait=wait):
+    with lock.held(paths, _command(planned), wait=wait):
         changes.refuse_links(paths, _written(planned))
         changes.refuse_folders(_named(planned))
         changes.free(twins.spares(paths))
@@ -74,7 +74,7 @@ def execute(
             reused = sum(twin.size for twin in found if twin.digest in proven and twin.way != "prove")
             wrong = {twin.digest for twin in found} - proven
             wanted = [*missing, *(file for file in planned.files if file.digest in wrong)]
-            anew = planned.force or bool(wrong)
+            anew = planned.force or planned.mend is not None or bool(wrong)
             if limits.transport == "xet":
                 wanted, fetched = xet.fetch(planned, wanted, hub, progress, limits=limits, anew=anew)
             fetched += _fetch(planned, wanted, hub, progress, limits=limits, anew=anew)
@@ -101,13 +101,26 @@ def _left(planned: PullPlan) -> tuple[list[Twin], list[PlannedFile]]:
     """What is left to reuse and to fetch now that nobody else is at it: another pull may have done some of it."""
     paths, found, missing = planned.paths, {}, []
     for file in planned.files:
-        is_here = not planned.force and is_present(paths, planned.commit, file)
-        twin = planned.twins.get(file.digest)
-        if twin is None:
+        twin, is_here = planned.twins.get(file.digest), _is_here(planned, file)
+        if planned.mend is not None and is_to_be_proven(paths, file, planned.mend.get(file.name)):
+            # Since it was found to be wrong, somebody may have put something else in its place.
+            found[file.digest] = twins.own(paths, file.digest, file.size)
+        elif twin is None:
             missing += [] if is_here else [file]
+        elif twin.way == "prove" and planned.mend is not None:
+            missing.append(file)
         elif not (is_shown(paths, planned.commit, file) if twin.way == "prove" else is_here):
             found[file.digest] = twin
     return list(found.values()), missing
+
+
+def _is_here(planned: PullPlan, file: PlannedFile) -> bool:
+    """Whether a file is there as far as its size tells, where that counts."""
+    return not planned.force and planned.mend is None and is_present(planned.paths, planned.commit, file)
+
+
+def _command(planned: PullPlan) -> str:
+    return "pull" if planned.mend is None else "verify --repair"
 
 
 def _rest(planned: PullPlan, found: Sequence[Twin], missing: Sequence[PlannedFile]) -> PullPlan:
@@ -163,6 +176,8 @@ def _is_tidy(paths: RepoPaths) -> bool:
 def _is_named(planned: PullPlan) -> bool:
     """Whether the ref names the commit, or it is known that the commit itself was asked for, if that can be written."""
     paths = planned.paths
+    if planned.mend is not None:
+        return True
     if planned.ref is not None:
         return publishing.named(paths, planned.ref) == planned.commit
     return standing.is_pinned(paths, planned.commit) or not os.access(paths.folder, os.W_OK)
@@ -178,8 +193,10 @@ def _write_record(planned: PullPlan) -> None:
         "files": [file.name for file in planned.files],
         "total": planned.size,
         "done_before": planned.size - planned.to_fetch - reused,
-        "owner": process.to_json(process.this_process("pull")),
+        "owner": process.to_json(process.this_process(_command(planned))),
     }
+    if planned.mend is not None:
+        record["mends"] = True
     changes.write_file(planned.paths.pull_record, json.dumps(record))
 
 
@@ -232,16 +249,18 @@ def _size(files: Sequence[PlannedFile]) -> int:
 
 
 def _publish(planned: PullPlan) -> None:
-    """Let the snapshot be seen, then the ref that names it. What is there already is left alone."""
+    """Let the snapshot be seen, then the ref that names it. What is there already is left alone, but what is mended."""
     paths, commit = planned.paths, planned.commit
     changes.make_folder(planned.snapshot)
     folders = {planned.snapshot}
     for file in planned.files:
-        if not is_plain_entry(paths, commit, file):
+        if planned.mend is not None or not is_plain_entry(paths, commit, file):
             changes.publish_entry(paths, commit, file.name, file.digest)
             folders.add(paths.entry(commit, file.name).parent)
     for folder in folders:
         changes.sync_folder(folder)
+    if planned.mend is not None:
+        return
     if planned.ref is None:
         standing.pin(paths, commit)
         return

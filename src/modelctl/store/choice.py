@@ -6,7 +6,7 @@ from modelctl import project as projects
 from modelctl.errors import ModelctlError, NotFoundError, NotWholeError, UsageError
 from modelctl.project import Project
 from modelctl.ref import ModelRef
-from modelctl.store import checkpoint, metadata, scan, tree, wholeness
+from modelctl.store import checkpoint, condition, metadata, scan, tree, wholeness
 from modelctl.store.layout import RepoPaths
 from modelctl.store.model import Facts, Model, Problem, Revision, State
 
@@ -77,14 +77,11 @@ def check_servable(choice: Choice) -> Facts:
 def _judged(choice: Choice) -> tuple[State, tuple[Problem, ...]]:
     """The state of a revision that is not the one by which the model is judged."""
     model, revision = choice.model, choice.revision
-    listing = tree.read(RepoPaths(model.path.parent, model.id), revision.commit)
-    verdict = wholeness.judge(
-        checkpoint.read(revision, listing=listing),
-        listing=listing,
-        wanted=None,
-        unfinished=False,
-        pull=f"modelctl pull {model.id}@{revision.refs[0] if revision.refs else revision.commit}",
-    )
+    paths = RepoPaths(model.path.parent, model.id)
+    listing = tree.read(paths, revision.commit)
+    read = checkpoint.read(revision, listing=listing)
+    pull, mend = condition.commands(paths, read, model.location)
+    verdict = wholeness.judge(read, listing=listing, wanted=None, unfinished=False, pull=pull, mend=mend)
     return verdict.state, verdict.problems
 
 

@@ -9,7 +9,7 @@ from modelctl.store.checkpoint import Checkpoint
 from modelctl.store.contents import Contents
 from modelctl.store.layout import RepoPaths
 from modelctl.store.metadata import Description
-from modelctl.store.model import Facts, Problem, Revision, State
+from modelctl.store.model import Facts, Location, Problem, Revision, State
 from modelctl.store.pulls import PullRecord
 from modelctl.store.tree import TreeFile
 from modelctl.store.wholeness import Verdict
@@ -42,38 +42,51 @@ def pull_command(paths: RepoPaths, read: Checkpoint | None = None) -> str | None
     if read is None:
         return f"modelctl pull {paths.id}"
     revision, chosen = read.revision, read.selection
-    name = "main" if "main" in revision.refs else revision.refs[0] if revision.refs else revision.commit
     labels = [label for label, files in chosen.choices.items() if files == chosen.weights]
     # Where there are several quantisations a pull has to be told which one.
-    return pulls.command(paths, name, labels[0] if labels and len(chosen.choices) > 1 else None)
+    return pulls.command(paths, _name(revision), labels[0] if labels and len(chosen.choices) > 1 else None)
 
 
-def _fetch_command(paths: RepoPaths, found: Contents, read: Checkpoint) -> str | None:
-    """The command that brings what was read once more, from where it came: the Hub, or a path."""
-    if not found.has_private:
-        return pull_command(paths, read)
-    # Not at the top: most models were never imported.
-    from modelctl.store import imports
+def commands(
+    paths: RepoPaths, read: Checkpoint, location: Location, *, has_private: bool = True
+) -> tuple[str | None, str | None]:
+    """The commands that bring what was read, from where it came, and that mend what is wrong with it.
 
-    record = imports.of(paths, read.revision)
-    return pull_command(paths, read) if record is None else imports.command(paths, record)
+    `has_private`: modelctl keeps something of its own beside the model, which may tell of an import.
+    """
+    if has_private:
+        # Not at the top: most models were never imported.
+        from modelctl.store import imports
+
+        if record := imports.of(paths, read.revision):
+            again = imports.command(paths, record)
+            return again, f"{again} --force"
+    if not is_model_id(paths.id):
+        return None, None
+    mend = pulls.mending(paths, _name(read.revision), in_cache=location == "cache")
+    return pull_command(paths, read), mend
 
 
-def assess(paths: RepoPaths, found: Contents, revisions: Sequence[Revision]) -> Condition:
+def _name(revision: Revision) -> str:
+    """What a revision is asked for by."""
+    return "main" if "main" in revision.refs else revision.refs[0] if revision.refs else revision.commit
+
+
+def assess(paths: RepoPaths, found: Contents, revisions: Sequence[Revision], location: Location) -> Condition:
     """Judge a model by its default revision; the others only add their problems."""
     pull = pulls.record(paths) if found.has_private else None
     default = default_of(revisions)
     others = [revision for revision in revisions if revision is not default]
-    beside = (*_ref_problems(paths, found), *_other_problems(paths, found, others, pull))
+    beside = (*_ref_problems(paths, found), *_other_problems(paths, found, others, pull, location))
     if default is None:
         return _without_revision(paths, found, pull, beside)
     listing = tree.read(paths, default.commit)
     read = checkpoint.read(default, listing=listing)
     if pull and pull.commit == default.commit:
-        verdict = _verdict(paths, found, read, listing=listing, wanted=pull.files)
+        verdict = _verdict(paths, found, read, location, listing=listing, wanted=pull.files)
         if verdict.missing:
             return _pulled(paths, pull, read, verdict, beside)
-    verdict = _verdict(paths, found, read, listing=listing, wanted=None)
+    verdict = _verdict(paths, found, read, location, listing=listing, wanted=None)
     if pull and pull.commit != default.commit:
         beside = (*_pull_problems(paths, pull), *beside)
     return _whole_or_not(paths, found, read, listing, verdict, beside)
@@ -83,12 +96,15 @@ def _verdict(
     paths: RepoPaths,
     found: Contents,
     read: Checkpoint,
+    location: Location,
     *,
     listing: Mapping[str, TreeFile] | None,
     wanted: Sequence[str] | None,
 ) -> Verdict:
-    command = _fetch_command(paths, found, read)
-    return wholeness.judge(read, listing=listing, wanted=wanted, unfinished=bool(found.unfinished), pull=command)
+    pull, mend = commands(paths, read, location, has_private=found.has_private)
+    return wholeness.judge(
+        read, listing=listing, wanted=wanted, unfinished=bool(found.unfinished), pull=pull, mend=mend
+    )
 
 
 def _whole_or_not(
@@ -133,7 +149,7 @@ def _without_revision(
         problem = Problem("unfinished", "its download was interrupted before a file was whole, or still runs", command)
         done = sum(status.st_size for status in found.unfinished.values())
         return Condition("partial", done, None, _UNKNOWN, (problem,))
-    if found.has_private and (begun := _import_problem(paths)):
+    if found.has_private and (begun := _import_problem(paths) or _migration_problem(paths)):
         return Condition("partial", 0, None, _UNKNOWN, (begun, *beside))
     what = "contents, but no revision that names them" if found.blobs else "no revision"
     return Condition("broken", 0, None, _UNKNOWN, (Problem("no_revision", f"it has {what}", command), *beside))
@@ -150,6 +166,14 @@ def _import_problem(paths: RepoPaths) -> Problem | None:
     return Problem("interrupted", message, imports.command(paths, record))
 
 
+def _migration_problem(paths: RepoPaths) -> Problem | None:
+    if not paths.incoming.is_dir():
+        return None
+    # Where it comes from is not written down.
+    message = "its migration was interrupted, or still runs: the same `modelctl migrate` goes on with it"
+    return Problem("interrupted", message, None)
+
+
 def _pull_problems(paths: RepoPaths, pull: PullRecord) -> Iterator[Problem]:
     download = pulls.progress(paths, pull)
     if download.active:
@@ -157,7 +181,7 @@ def _pull_problems(paths: RepoPaths, pull: PullRecord) -> Iterator[Problem]:
         return
     at = f" at {download.done * 100 // download.total} %" if download.total else ""
     message = f"the pull of commit {pull.commit[:_SHORT]} was interrupted{at}"
-    yield Problem("interrupted", message, pulls.command(paths, pull.revision, pull.variant))
+    yield Problem("interrupted", message, pulls.again(paths, pull))
 
 
 def _ref_problems(paths: RepoPaths, found: Contents) -> Iterator[Problem]:
@@ -169,7 +193,7 @@ def _ref_problems(paths: RepoPaths, found: Contents) -> Iterator[Problem]:
 
 
 def _other_problems(
-    paths: RepoPaths, found: Contents, others: Sequence[Revision], pull: PullRecord | None
+    paths: RepoPaths, found: Contents, others: Sequence[Revision], pull: PullRecord | None, location: Location
 ) -> Iterator[Problem]:
     """What is wrong with revisions beside the default one, without a look into their weights."""
     for revision in others:
@@ -177,8 +201,8 @@ def _other_problems(
             continue
         listing = tree.read(paths, revision.commit)
         read = checkpoint.read(revision, listing=listing, headers=False)
-        fix = _fetch_command(paths, found, read)
-        verdict = wholeness.judge(read, listing=listing, wanted=None, unfinished=False, pull=fix)
+        fix, mend = commands(paths, read, location, has_private=found.has_private)
+        verdict = wholeness.judge(read, listing=listing, wanted=None, unfinished=False, pull=fix, mend=mend)
         for problem in verdict.problems:
             yield Problem(problem.kind, f"commit {revision.commit[:_SHORT]}: {problem.message}", problem.fix)
 

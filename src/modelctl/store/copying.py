@@ -10,16 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelctl.errors import NotWholeError
-from modelctl.store import changes, layout
-from modelctl.store import digest as digests
+from modelctl.store import changes, layout, proof
 from modelctl.store.crew import Tell
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-# Small enough to be hashed while it is still in the processor's cache; the buffers are kept, since new ones cost more
-# than what is done with them.
-_CHUNK = 1024 * 1024
 # By how many chunks the hashing may lag behind the writing.
 _AHEAD = 4
 # What a file system answers that has no hard links, has too many of this one, or forbids one on a foreign file.
@@ -94,10 +90,10 @@ def _copied(source: Path, spare: Path, digest: str, tell: Tell, *, is_alone: boo
             status = os.fstat(reading.fileno())
             descriptor = os.open(spare, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
             try:
-                hashed = _hasher(digest, status.st_size)
-                _hash(descriptor, hashed, tell)
+                hashed = proof.hasher(digest, status.st_size)
+                proof.feed(descriptor, hashed, tell)
                 os.lseek(reading.fileno(), os.lseek(descriptor, 0, os.SEEK_CUR), os.SEEK_SET)
-                if hashed is not None and is_alone and status.st_size > _CHUNK:
+                if hashed is not None and is_alone and status.st_size > proof.CHUNK:
                     _pour_beside(reading.fileno(), descriptor, hashed, tell)
                 else:
                     _pour(reading.fileno(), descriptor, hashed, tell)
@@ -111,26 +107,13 @@ def _copied(source: Path, spare: Path, digest: str, tell: Tell, *, is_alone: boo
         raise changes.translated(exc, doing="copy") from exc
 
 
-def matches(path: Path, digest: str, tell: Tell = lambda _: None) -> bool:
-    """Whether a file's content is what the digest says; `False` also for a name that is no digest."""
-    try:
-        with path.open("rb", buffering=0) as reading:
-            hashed = _hasher(digest, os.fstat(reading.fileno()).st_size)
-            if hashed is None:
-                return False
-            _hash(reading.fileno(), hashed, tell)
-    except OSError as exc:
-        raise changes.translated(exc, doing="read") from exc
-    return hashed.hexdigest() == digest
-
-
 def are_equal(one: Path, other: Path) -> bool:
     """Whether two files have the same content, byte by byte."""
     try:
         with one.open("rb", buffering=0) as first, other.open("rb", buffering=0) as second:
             if os.fstat(first.fileno()).st_size != os.fstat(second.fileno()).st_size:
                 return False
-            while chunk := first.read(_CHUNK):
+            while chunk := first.read(proof.CHUNK):
                 if chunk != second.read(len(chunk)):
                     return False
     except OSError as exc:
@@ -138,27 +121,9 @@ def are_equal(one: Path, other: Path) -> bool:
     return True
 
 
-def _hasher(digest: str, size: int) -> "_Hash | None":
-    return digests.hasher(digest, size) if layout.is_digest(digest) else None
-
-
-def _hash(descriptor: int, hashed: "_Hash | None", tell: Tell) -> None:
-    """Read on to the end."""
-    buffer = _buffer(descriptor)
-    while count := os.readv(descriptor, [buffer]):
-        if hashed is not None:
-            hashed.update(buffer[:count])
-        tell(count)
-
-
-def _buffer(descriptor: int) -> memoryview:
-    """A place for a chunk, and no larger than the file: most of a model's files are small."""
-    return memoryview(bytearray(max(1, min(_CHUNK, os.fstat(descriptor).st_size))))
-
-
 def _pour(source: int, target: int, hashed: "_Hash | None", tell: Tell) -> None:
     """Copy all bytes, hashing each chunk while it is at hand."""
-    buffer = _buffer(source)
+    buffer = proof.buffer(source)
     while count := os.readv(source, [buffer]):
         if hashed is not None:
             hashed.update(buffer[:count])
@@ -168,7 +133,7 @@ def _pour(source: int, target: int, hashed: "_Hash | None", tell: Tell) -> None:
 
 def _pour_beside(source: int, target: int, hashed: "_Hash", tell: Tell) -> None:
     """The same by two threads: one hashes chunks while the other reads and writes the next ones."""
-    free = [_buffer(source) for _ in range(_AHEAD)]
+    free = [proof.buffer(source) for _ in range(_AHEAD)]
     hashing: deque[tuple[Future[None], memoryview]] = deque()
     with ThreadPoolExecutor(max_workers=1) as pool:
         while count := os.readv(source, [buffer := free.pop()]):

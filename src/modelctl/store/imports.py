@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from modelctl.store import reading, standing
@@ -35,10 +36,13 @@ def write(paths: RepoPaths, record: ImportRecord) -> None:
 
 def of(paths: RepoPaths, revision: Revision) -> ImportRecord | None:
     """The import that has brought a revision, `None` where none has."""
-    path = standing.imported_from(paths, revision.commit)
-    if path is None:
-        return None
-    return ImportRecord(path, "main" if "main" in revision.refs else next(iter(revision.refs), "main"))
+    return of_commit(paths, revision.commit, revision.refs)
+
+
+def of_commit(paths: RepoPaths, commit: str, refs: Sequence[str]) -> ImportRecord | None:
+    """The same of a commit that these refs name."""
+    path = standing.imported_from(paths, commit)
+    return None if path is None else ImportRecord(path, "main" if "main" in refs else next(iter(refs), "main"))
 
 
 def command(paths: RepoPaths, record: ImportRecord) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from modelctl.errors import NoRoomError, NotWholeError
 from modelctl.progress import Progress
-from modelctl.store import bringing, changes, copying, deletion, disk, imports, measuring, publishing, standing, tree
+from modelctl.store import bringing, changes, deletion, disk, imports, measuring, proof, publishing, standing, tree
 from modelctl.store.bringing import Way
 from modelctl.store.imports import ImportRecord
 from modelctl.store.layout import RepoPaths
@@ -190,7 +190,7 @@ class Intake:
         blob = self.paths.blob(listed.digest)
         if not blob.is_file():
             return False
-        return blob.samefile(file.path) or copying.matches(blob, listed.digest)
+        return blob.samefile(file.path) or proof.matches(blob, listed.digest)
 
     def _spare(self, file: PlainFile) -> Path:
         return self.paths.imported / "files" / file.name

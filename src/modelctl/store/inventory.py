@@ -29,7 +29,7 @@ def take(place: Place, paths: RepoPaths, location: Location) -> Model | None:
         return _no_folder(paths, location)
     found = contents.read(place, folder.name)
     revisions = _revisions(found)
-    seen = condition.assess(paths, found, revisions)
+    seen = condition.assess(paths, found, revisions, location)
     extent, shared = _sizes(place, found)
     oddities = tuple(_told(oddity, paths) for oddity in found.oddities)
     owners = tuple(ownership.of_folder(folder, found.owners)) if location == "project" else ()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from modelctl.errors import NotWholeError
-from modelctl.store import changes, copying, crew, detaching, downloads, layout, obstacles, shared, tree
+from modelctl.store import changes, crew, detaching, downloads, layout, obstacles, proof, shared, tree
 from modelctl.store.crew import Tell
 from modelctl.store.layout import RepoPaths
 from modelctl.store.links import Entry, Links
@@ -111,11 +111,8 @@ def prove(there: Links, commits: Iterable[str], tell: Tell) -> None:
     """Hash every content of some revisions that has a hash: `NotWholeError` names the first that is damaged."""
 
     def prove_one(content: Content, step: Tell) -> None:
-        if not copying.matches(content.path, content.digest, step):
-            raise NotWholeError(
-                f"`{content.path}` is damaged: its content does not match its name",
-                hint=f"`modelctl pull {there.paths.id}` fetches it again",
-            )
+        if not proof.matches(content.path, content.digest, step):
+            raise NotWholeError(f"`{content.path}` is damaged: its content does not match its name")
 
     named = [content for content in contents(there, commits) if layout.is_digest(content.digest)]
     crew.work([partial(prove_one, content) for content in named], tell)

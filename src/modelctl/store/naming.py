@@ -1,11 +1,11 @@
 """Which models of one hub folder the words of a command mean."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from modelctl import ref
 from modelctl.errors import NotFoundError, UsageError
-from modelctl.store import changes, disposal, layout, names, trash
+from modelctl.store import changes, disposal, ids, layout, trash
 from modelctl.store.layout import RepoPaths
 from modelctl.store.removal import Target
 
@@ -45,17 +45,26 @@ def targets(
     `NotFoundError`. With `datasets` those are meant too, as `datasets/ORG/NAME`.
     """
     known = {paths.id: paths for paths in (*everything(hub), *(all_datasets(hub) if datasets else ()))}
+    return among(known, words, revision=revision, parts=parts, where=f"in `{hub}`")
+
+
+def among(
+    known: Mapping[str, RepoPaths], words: Sequence[str], *, revision: str | None, parts: bool, where: str
+) -> list[Target]:
+    """The same of models that are known by their ids, wherever they lie: `where`, for the error."""
     chosen: dict[RepoPaths, list[str]] = {}
     unknown: list[NotFoundError] = []
     for word in words:
-        named = ref.with_revision(ref.split(word), revision)
+        # An id as it is found may have in it what parts a name from its revision: a folder may be called anything.
+        split = ref.ModelRef(word) if word in known else ref.split(word)
+        named = ref.with_revision(split, revision)
         if named.variant is not None:
             raise UsageError(
                 f"`{word}` names a variant, and only whole revisions can be meant here",
                 hint=f"leave out `:{named.variant}`",
             )
         try:
-            for paths in _named(hub, known, named.id, parts=parts):
+            for paths in _named(known, named.id, parts=parts, where=where):
                 revisions = chosen.setdefault(paths, [])
                 revisions.append(named.revision or "")
         except NotFoundError as error:
@@ -99,13 +108,13 @@ def all_datasets(hub: Path) -> list[RepoPaths]:
     return [RepoPaths(hub, dataset, name) for dataset, name in found if dataset]
 
 
-def _named(hub: Path, known: dict[str, RepoPaths], text: str, *, parts: bool) -> list[RepoPaths]:
+def _named(known: Mapping[str, RepoPaths], text: str, *, parts: bool, where: str) -> list[RepoPaths]:
     if text in known:
         return [known[text]]
     if any(letter in text for letter in _GLOB):
-        return [known[name] for name in names.matching(tuple(known), [text])]
+        return [known[name] for name in ids.matching(tuple(known), [text])]
     if parts:
-        return [known[names.match(tuple(known), text)]]
+        return [known[ids.match(tuple(known), text)]]
     raise NotFoundError(
-        f"no model `{text}` in `{hub}`", hint="with `--yes` a full name or a glob is needed: see `modelctl list`"
+        f"no model `{text}` {where}", hint="with `--yes` a full name or a glob is needed: see `modelctl list`"
     )

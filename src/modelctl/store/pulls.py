@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class PullRecord(NamedTuple):
-    """What a pull wrote down at its start: the commit, the files it is to bring, who does it."""
+    """What a pull wrote down at its start: the commit, the files it is to bring, who does it.
+
+    `mends`: it brings files once more that a verification has found to be wrong.
+    """
 
     commit: str
     revision: str
@@ -23,6 +26,7 @@ class PullRecord(NamedTuple):
     total: int
     done_before: int
     owner: "Owner | None"
+    mends: bool = False
 
     @property
     def variant(self) -> str | None:
@@ -37,6 +41,17 @@ def command(paths: RepoPaths, revision: str, variant: str | None = None) -> str:
     return f"modelctl pull {paths.id}{at}{f':{variant}' if variant else ''}"
 
 
+def again(paths: RepoPaths, pull: PullRecord) -> str:
+    """The command that goes on with an interrupted pull."""
+    return mending(paths) if pull.mends else command(paths, pull.revision, pull.variant)
+
+
+def mending(paths: RepoPaths, revision: str | None = None, *, in_cache: bool = False) -> str:
+    """The command that proves a model, or one revision, and fetches again what is wrong with it."""
+    at = "" if revision in {None, "main"} else f"@{revision}"
+    return f"modelctl verify --repair {'--cache ' if in_cache else ''}{paths.id}{at}"
+
+
 def record(paths: RepoPaths) -> PullRecord | None:
     """The record of the model's pull, `None` where there is none that can be read."""
     match reading.document(paths.pull_record):
@@ -47,7 +62,8 @@ def record(paths: RepoPaths) -> PullRecord | None:
             before = rest.get("done_before")
             names = tuple(name for name in files if isinstance(name, str))
             owner = process.from_json(rest.get("owner"))
-            return PullRecord(commit, revision, names, total, before if isinstance(before, int) else 0, owner)
+            before = before if isinstance(before, int) else 0
+            return PullRecord(commit, revision, names, total, before, owner, rest.get("mends") is True)
         case _:
             return None
 

@@ -7,6 +7,16 @@ from typing import Any
 MAX_JSON = 25 * 1024 * 1024
 
 
+def opened(path: str | os.PathLike[str]) -> int:
+    """Open for reading: a FIFO does not block, and a look at a header does not count as a use of the model."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        return os.open(path, flags | getattr(os, "O_NOATIME", 0))
+    except PermissionError:
+        # Only the owner of a file may leave its access time alone.
+        return os.open(path, flags)
+
+
 def head(path: str | os.PathLike[str], limit: int) -> bytes | None:
     """Up to `limit` bytes from the beginning of a file, `None` where it cannot be read."""
     return part(path, 0, limit)
@@ -15,7 +25,7 @@ def head(path: str | os.PathLike[str], limit: int) -> bytes | None:
 def part(path: str | os.PathLike[str], offset: int, limit: int) -> bytes | None:
     """Up to `limit` bytes from `offset` on, `None` where the file cannot be read."""
     try:
-        descriptor = _open(path)
+        descriptor = opened(path)
     except OSError:
         return None
     try:
@@ -49,13 +59,3 @@ def parsed(data: bytes) -> Any:  # noqa: ANN401 - JSON values
         return json.loads(data)
     except (ValueError, RecursionError):
         return None
-
-
-def _open(path: str | os.PathLike[str]) -> int:
-    """Open for reading: a FIFO does not block, and a look at a header does not count as a use of the model."""
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        return os.open(path, flags | getattr(os, "O_NOATIME", 0))
-    except PermissionError:
-        # Only the owner of a file may leave its access time alone.
-        return os.open(path, flags)

@@ -146,7 +146,7 @@ def _patient(left: Leftover, paths: RepoPaths, patience: timedelta) -> Leftover:
     if left.kind == "import":
         record = imports.record(paths)
         return replace(left, stays=f"`{imports.command(paths, record)}` goes on with it") if record else left
-    again = pulls.command(paths, pull.revision, pull.variant) if pull else pulls.command(paths, "main")
+    again = pulls.again(paths, pull) if pull else pulls.command(paths, "main")
     return replace(left, stays=f"`{again}` goes on with it")
 
 
@@ -193,7 +193,7 @@ def _brought(there: Links) -> Iterator[Leftover]:
     """What a migration or an import was bringing when it was interrupted."""
     paths = there.paths
     kinds: tuple[tuple[Kind, Path, str], ...] = (
-        ("migration", paths.private / "incoming", "an interrupted migration"),
+        ("migration", paths.incoming, "an interrupted migration"),
         ("import", paths.imported, "an interrupted import"),
     )
     for kind, folder, why in kinds:

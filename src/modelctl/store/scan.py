@@ -7,7 +7,7 @@ from modelctl import ref
 from modelctl.errors import NotFoundError, NotWholeError
 from modelctl.project import Project
 from modelctl.ref import ModelRef
-from modelctl.store import condition, contents, inventory, layout, names
+from modelctl.store import condition, contents, ids, inventory, layout
 from modelctl.store.layout import RepoPaths
 from modelctl.store.model import Download, Extent, Location, Model, Revision
 
@@ -17,7 +17,7 @@ _SHORTEST_COMMIT = 7
 def scan_hub(hub: Path, location: Location) -> tuple[Model, ...]:
     """Every model of a hub folder, in whatever condition, sorted by id."""
     place = contents.place(str(hub))
-    folders = (folder for _, folder in sorted(names.folders(hub).items()))
+    folders = (folder for _, folder in sorted(ids.folders(hub).items()))
     taken = (inventory.take(place, layout.paths_at(hub / folder), location) for folder in folders)
     return tuple(model for model in taken if model is not None)
 
@@ -27,15 +27,15 @@ def scan_model(paths: RepoPaths, location: Location) -> Model | None:
     return inventory.take(contents.place(str(paths.hub)), paths, location)
 
 
-def scan_project(project: Project, ids: Collection[str] | None = None) -> tuple[Model, ...]:
+def scan_project(project: Project, only: Collection[str] | None = None) -> tuple[Model, ...]:
     """The models of both locations, sorted by id; one that lies in both is the project's, the other copy named.
 
-    `ids` narrows it to some of them.
+    `only` narrows it to some ids.
     """
     places = {"project": contents.place(str(project.hub)), "cache": contents.place(str(project.user_cache))}
     models = []
-    for model_id, ((location, folder), *others) in sorted(names.placed(project).items()):
-        if ids is None or model_id in ids:
+    for model_id, ((location, folder), *others) in sorted(ids.placed(project).items()):
+        if only is None or model_id in only:
             model = inventory.take(places[location], layout.paths_at(folder), location)
             models += [model._replace(other_copies=tuple(path for _, path in others))] if model is not None else []
     return tuple(models)
@@ -46,14 +46,14 @@ def find(where: Project | Sequence[Model], text: str) -> tuple[Model, ModelRef]:
 
     `UsageError` with the candidates where it fits several, `NotFoundError` with close names where it fits none.
     """
-    known = names.of_project(where) if isinstance(where, Project) else tuple(model.id for model in where)
+    known = ids.of_project(where) if isinstance(where, Project) else tuple(model.id for model in where)
     # A folder made by hand may have a name that reads as a revision.
     named = ModelRef(text) if text in known else ref.split(text)
-    found = names.match(known, named.id)
+    found = ids.match(known, named.id)
     models = scan_project(where, {found}) if isinstance(where, Project) else where
     model = next((model for model in models if model.id == found), None)
     if model is None:
-        raise names.not_found(named.id, known)
+        raise ids.not_found(named.id, known)
     return model, ModelRef(found, named.revision, named.variant)
 
 
@@ -85,7 +85,7 @@ def downloads(hub: Path) -> tuple[Download, ...]:
     from modelctl.store import pulls
 
     found = []
-    for _, folder in sorted(names.folders(hub).items()):
+    for _, folder in sorted(ids.folders(hub).items()):
         paths = layout.paths_at(hub / folder)
         pull = pulls.record(paths)
         if pull is not None:

@@ -6,7 +6,7 @@ A twin is believed by its hash alone, proven before the model that wants it show
 import contextlib
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Literal
 from modelctl.errors import ModelctlError, NoRoomError
 from modelctl.progress import Progress
 from modelctl.ref import is_commit
-from modelctl.store import changes, copying, crew, disk, layout, tree
+from modelctl.store import changes, copying, crew, disk, layout, proof, tree
 from modelctl.store.layout import RepoPaths
 
 # Below that, a look into every other model costs more than the request.
@@ -35,15 +35,21 @@ class Twin:
     way: Literal["prove", "link", "copy"]
 
 
-def find(paths: RepoPaths, wanted: Mapping[str, int], caches: Sequence[Path]) -> dict[str, Twin]:
+def find(
+    paths: RepoPaths,
+    wanted: Mapping[str, int],
+    caches: Sequence[Path],
+    *,
+    wrong: Collection[tuple[int, int]] = (),
+) -> dict[str, Twin]:
     """Twins of the contents that a model wants (sizes by digest), in its own hub folder and in others.
 
     Where the model itself has the content under a file name, or a cache has the same model, contents of any size are
-    found; in all other models large ones.
+    found; in all other models large ones. `wrong` are files, by device and inode, that are known to hold others.
     """
     missing, found = dict(wanted), {}
     for digest, path in _candidates(paths, missing, caches):
-        if digest in missing and (twin := _twin(paths, digest, missing[digest], path)):
+        if digest in missing and (twin := _twin(paths, digest, missing[digest], path, wrong)):
             found[digest] = twin
             del missing[digest]
         if not missing:
@@ -85,12 +91,12 @@ def _bring(paths: RepoPaths, twin: Twin, tell: crew.Tell) -> bool:
     place, spare = paths.blob(twin.digest), paths.partials / f"{twin.digest}.spare"
     try:
         if twin.way == "prove":
-            return copying.matches(place, twin.digest, tell)
+            return proof.matches(place, twin.digest, tell)
         if not _is_plain(twin.path):
             return False
         if twin.way == "link" and copying.link(twin.path, spare):
             # The second name and not the first: that may lead to another file by now.
-            if not _is_plain(spare) or not copying.matches(spare, twin.digest, tell):
+            if not _is_plain(spare) or not proof.matches(spare, twin.digest, tell):
                 return False
         else:
             copying.copy(twin.path, spare, twin.digest, tell)
@@ -148,7 +154,7 @@ def _names(folder: Path) -> list[str]:
     return []
 
 
-def _twin(paths: RepoPaths, digest: str, size: int, path: Path) -> Twin | None:
+def _twin(paths: RepoPaths, digest: str, size: int, path: Path, wrong: Collection[tuple[int, int]]) -> Twin | None:
     try:
         # The end of the links: a second name for a link would be another link.
         real = path.resolve(strict=True)
@@ -156,6 +162,8 @@ def _twin(paths: RepoPaths, digest: str, size: int, path: Path) -> Twin | None:
     except (OSError, RuntimeError):
         return None
     if not stat.S_ISREG(status.st_mode) or status.st_size != size or not os.access(real, os.R_OK):
+        return None
+    if (status.st_dev, status.st_ino) in wrong:
         return None
     # Of somebody else's file a copy is made, so that all in the project is its user's own.
     may_link = status.st_uid == os.geteuid() and disk.is_one_mount(real.parent, paths.folder)

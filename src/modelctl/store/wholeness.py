@@ -1,11 +1,13 @@
 """Whether a revision is whole: every selected file there, of the right size, and its weights well formed."""
 
+import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from modelctl.store.checkpoint import Checkpoint
 from modelctl.store.header import Damage, Header
+from modelctl.store.layout import is_digest
 from modelctl.store.model import Problem, State, StoredFile
 from modelctl.store.tree import TreeFile
 
@@ -35,21 +37,22 @@ def judge(
     wanted: Collection[str] | None,
     unfinished: bool,
     pull: str | None,
+    mend: str | None = None,
 ) -> Verdict:
     """Judge a checkpoint by its commit's listing, or where there is none by itself.
 
     `wanted` names the files that a recorded pull is to bring, where that is not the selection. `unfinished`: there are
-    contents that some tool has not finished. `pull` is the command that fetches the revision.
+    contents that some tool has not finished. `pull` is the command that fetches the revision, `mend` the one that
+    fetches again what is wrong with it.
     """
     names = checkpoint.selection.names if wanted is None else frozenset(wanted)
     entries = [checkpoint.files[name] for name in sorted(names) if name in checkpoint.files]
     missized = {} if listing is None else _missized(entries, listing)
-    force = f"{pull} --force" if pull else None
     broken = [
         *_dangling(entries, fix=pull),
-        *(Problem("size", message, force) for message in missized.values()),
-        *_malformed(checkpoint.headers, known=missized, fix=force),
-        *_unindexed(checkpoint, fix=force),
+        *(Problem("size", message, mend) for message in missized.values()),
+        *_malformed(checkpoint.headers, known=missized, fix=mend),
+        *_unindexed(checkpoint, fix=mend if _has_hashes(checkpoint, listing) else pull and f"{pull} --force"),
         *_lacking(checkpoint, listing=listing),
     ]
     missing = _missing(names, checkpoint, listing=listing)
@@ -159,6 +162,12 @@ def _unindexed(checkpoint: Checkpoint, *, fix: str | None) -> Iterable[Problem]:
             absent.setdefault(shard, []).append(tensor)
     for shard, tensors in sorted(absent.items()):
         yield Problem("tensors", f"`{shard}` lacks {listed(tensors)}, which `{index}` places there", fix)
+
+
+def _has_hashes(checkpoint: Checkpoint, listing: Mapping[str, TreeFile] | None) -> bool:
+    """Whether the contents of the weights can be proven: by the commit's list, or by what the blobs are called."""
+    contents = [checkpoint.files[name].content for name in checkpoint.headers]
+    return listing is not None or all(is_digest(os.path.basename(content or "")) for content in contents)  # noqa: PTH119 - as in StoredFile
 
 
 def _lacking(checkpoint: Checkpoint, *, listing: Mapping[str, TreeFile] | None) -> Iterable[Problem]:

@@ -22,6 +22,16 @@ def of_project(project: Project) -> tuple[str, ...]:
     return tuple(sorted(placed(project)))
 
 
+def places(project: Project) -> dict[str, tuple[Location, Path]]:
+    """The folder of each model by its id; of one that lies in both locations that of the project."""
+    return {model_id: found[0] for model_id, found in sorted(placed(project).items())}
+
+
+def places_in(cache: Path) -> dict[str, tuple[Location, Path]]:
+    """The same for the user cache alone."""
+    return {model_id: ("cache", cache / folder) for model_id, folder in sorted(folders(cache).items())}
+
+
 def matching(known: Sequence[str], parts: Sequence[str]) -> tuple[str, ...]:
     """The ids that any of these parts of names, or globs, fits. `NotFoundError` for one that fits none."""
     chosen: set[str] = set()
