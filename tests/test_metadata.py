@@ -42,6 +42,7 @@ def test_a_model_that_generates(store: StoreBuilder) -> None:
         quantization=None,
         context_length=4096,
         license="mit",
+        weights=84,
     )
     assert model.servable is True
 
@@ -247,6 +248,7 @@ def test_gguf(store: StoreBuilder) -> None:
         quantization="Q4_K_M",
         context_length=8192,
         license=None,
+        weights=420 + 1152 + 1024,
     )
 
 

@@ -49,11 +49,15 @@ def list_models(
         return
     from modelctl.cli import models as shown
 
-    models = scan.scan_project(project, chosen)
     if json:
-        listed = [shown.model_object(model) for model in models]
+        from modelctl.cli import fitting
+
+        with fitting.asked(project) as machine:
+            models = scan.scan_project(project, chosen)
+            listed = [shown.model_object(model, machine.fit(model)) for model in models]
         out.object({"models_dir": str(project.models_dir), "models": listed})
         return
+    models = scan.scan_project(project, chosen)
     if not models:
         out.say(f"no models in `{project.models_dir}` yet")
         out.say("hint: `modelctl pull Qwen/Qwen3-0.6B` fetches a small one")
