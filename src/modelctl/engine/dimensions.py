@@ -9,6 +9,8 @@ _ENCODERS = {
     *("gte_new", "jina_bert", "modernbert", "neobert", "new", "nomic_bert", "roberta", "siglip", "clip", "xlm-roberta"),
     *("siglip2", "snowflake_gte", "t5gemma_encoder", "vit", "xlm-roberta-xl", "xlm-roberta-flash", "eurobert"),
 }
+# More layers than any model has: a configuration that says so makes no sense, and would only take memory here.
+MOST = 10_000
 _KEY_HEADS = (
     "n_head_kv",
     "num_kv_heads",
@@ -40,7 +42,7 @@ def first(config: Mapping[str, Any], names: Iterable[str]) -> int | None:
 
 def is_encoder(config: Mapping[str, Any]) -> bool:
     """Whether the model attends to its whole text in both directions, and so keeps no cache."""
-    return config.get("model_type") in _ENCODERS or config.get("is_causal") is False
+    return str(config.get("model_type")) in _ENCODERS or config.get("is_causal") is False
 
 
 def hidden_size(config: Mapping[str, Any]) -> int | None:

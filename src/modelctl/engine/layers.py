@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from modelctl.engine import state
-from modelctl.engine.dimensions import first, heads, is_encoder, number
+from modelctl.engine.dimensions import MOST, first, heads, is_encoder, number
 from modelctl.store import context, presumed
 
 Kind = Literal["full", "latent", "window", "chunk", "cross", "state"]
@@ -96,7 +96,7 @@ def _kinds(config: Mapping[str, Any]) -> list[Kind] | None:
     if "block_configs" in config or "compress_ratios" in config:
         return None
     named = state.named_layers(config)
-    if count is None and not named:
+    if (count is None and not named) or max(count or 0, len(named)) > MOST:
         return None
     words = named or _words(config, count or 0)
     shared = number(config, "num_kv_shared_layers") or 0
@@ -135,7 +135,7 @@ def _layers(config: Mapping[str, Any], kind: Kind, *, count: int, shares: Shares
         size = state.size(config, tensor=shares.tensor, width=shares.width, is_cpu=shares.is_cpu)
         return None if size is None else [Layers(count, kind, size)]
     # Mistral's own configurations know no `model_type`.
-    is_latent = config.get("model_type") in _LATENT or "model_type" not in config
+    is_latent = str(config.get("model_type")) in _LATENT or "model_type" not in config
     if kind != "cross" and is_latent and (rank := number(config, "kv_lora_rank")):
         return _latent(config, rank, count=count, shares=shares)
     size = _per_token(config, kind, shares)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelctl.engine.dimensions import hidden_size, number
+from modelctl.engine.dimensions import MOST, hidden_size, number
 
 # One letter a layer, as Nemotron-H writes them; what is neither keeps nothing.
 _LETTERS = {"M": ("mamba",), "*": ("attention",)}
@@ -20,15 +20,16 @@ def named_layers(config: Mapping[str, Any]) -> Sequence[str]:
         case "jamba":
             words = _every(config, "attn_layer_period", "attn_layer_offset", default=(8, 4))
         case "nemotron_h":
-            pattern = config.get("hybrid_override_pattern")
-            words = [word for letter in str(pattern or "") for word in _LETTERS.get(letter, ())]
+            pattern = str(config.get("hybrid_override_pattern") or "")
+            words = [word for letter in pattern[: MOST + 1] for word in _LETTERS.get(letter, ())]
         case "lfm2" | "lfm2_moe" if isinstance(full := config.get("full_attn_idxs"), list):
-            words = ["attention" if at in full else "conv" for at in range(_count(config))]
+            chosen = {at for at in full if type(at) is int}
+            words = ["attention" if at in chosen else "conv" for at in range(_count(config))]
         case "qwen3_next" | "qwen3_5_text" | "qwen3_5_moe_text" if not config.get("layer_types"):
             every = number(config, "full_attention_interval") or 4
             words = ["linear_attention" if (at + 1) % every else "attention" for at in range(_count(config))]
         case _ if isinstance(listed := config.get("layers_block_type"), list):
-            words = [str(word) for word in listed]
+            words = [str(word) for word in listed[: MOST + 1]]
     return words
 
 
@@ -93,8 +94,7 @@ def _delta(config: Mapping[str, Any], *, tensor: int, width: int, wide: int) -> 
 
 
 def _count(config: Mapping[str, Any]) -> int:
-    # More layers than any model has would only take memory here.
-    return min(number(config, "num_hidden_layers", "n_layer") or 0, 10_000)
+    return min(number(config, "num_hidden_layers", "n_layer") or 0, MOST + 1)
 
 
 def _every(config: Mapping[str, Any], period: str, offset: str, *, default: tuple[int, int]) -> list[str]:

@@ -11,7 +11,7 @@ from modelctl.store import reading
 from modelctl.store.header import Damage, Header, TornError
 
 MAGIC = b"GGUF"
-MAX_READ = 25 * 1024 * 1024
+MAX_READ = 25_000_000
 _VERSIONS = (2, 3)
 _MAX_DIMENSIONS = 8
 _STRING, _ARRAY = 8, 9
@@ -128,10 +128,12 @@ class _Cursor:
 def read(path: str | os.PathLike[str], size: int) -> Header | Damage:
     """The header of a file of `size` bytes, or what is wrong with the file."""
     # Nothing tells how long the header is; with a large vocabulary it takes some megabytes.
+    data = b""
     for limit in (1 << 20, 8 << 20, MAX_READ):
-        data = reading.head(path, limit)
-        if data is None:
+        more = reading.part(path, len(data), limit - len(data))
+        if more is None:
             return Damage("cannot be read")
+        data += more
         try:
             return _header(data, size)
         except TornError as torn:
