@@ -10,8 +10,8 @@ from typing import NamedTuple
 from modelctl.selection import MISTRAL_INDEX, SAFETENSORS_INDEX
 
 _PATTERNS = (".safetensors", ".bin", ".pt")
-# As vLLM names them: what training leaves beside a model, and no part of it.
-_STATE = frozenset({"training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt", "scaler.pt"})
+# What training leaves beside a model, and no part of it: as vLLM's, a list of endings.
+_STATE = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt", "scaler.pt")
 
 
 class Taken(NamedTuple):
@@ -53,7 +53,7 @@ def _indexed(found: list[str], names: Collection[str], documents: Mapping[str, o
         return Taken(tuple(found))
     document = documents.get(index)
     if not isinstance(document, dict):
-        return Taken((), f"reads `{index}`, which is no JSON object", (index,))
+        return Taken((), f"reads `{index}`, which is no JSON object")
     weight_map = document.get("weight_map")
     named = (
         {shard for shard in weight_map.values() if isinstance(shard, str)} if isinstance(weight_map, dict) else set()
@@ -62,14 +62,14 @@ def _indexed(found: list[str], names: Collection[str], documents: Mapping[str, o
     if absent:
         return Taken((), f"looks for `{absent[0]}`, which `{index}` names, at the root")
     if not named:
-        return Taken((), f"follows `{index}`, which names no file", (index,))
+        return Taken((), f"follows `{index}`, which names no file")
     return Taken(tuple(name for name in found if name in named))
 
 
 def _without_state(found: list[str], root: list[str]) -> Taken:
-    weights = [name for name in found if name not in _STATE]
+    weights = [name for name in found if not name.endswith(_STATE)]
     if not weights:
-        more = [name for name in root if name.endswith(_PATTERNS) and name not in _STATE]
+        more = [name for name in root if name.endswith(_PATTERNS) and not name.endswith(_STATE)]
         why = f"looks no further than `{found[0]}`, which is no weights" if more else "finds no weights"
         return Taken((), why, tuple(found) if more else ())
     return Taken(tuple(weights))

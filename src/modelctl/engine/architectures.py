@@ -39,7 +39,7 @@ def registry(package: Path) -> Registry | None:
     """The registry of the vLLM in this folder; `None` where there is none that can be read."""
     try:
         tree = ast.parse((package / _REGISTRY).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
         return None
     tables = dict(_tables(tree))
     gone, elsewhere = tables.pop(_GONE, {}), tables.pop(_ELSEWHERE, {})

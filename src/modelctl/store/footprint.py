@@ -18,7 +18,9 @@ def size(found: Checkpoint, config: Mapping[str, Any], *, is_quantized: bool) ->
     files = [found.files.get(name) for name in chosen.weights]
     sizes = [file.size for file in files if file is not None and file.size is not None]
     headers = [found.headers.get(name) for name in chosen.weights]
-    if not sizes or len(sizes) < len(chosen.weights) or any(isinstance(header, Damage) for header in headers):
+    if chosen.missing or not sizes or len(sizes) < len(chosen.weights):
+        return None
+    if any(isinstance(header, Damage) for header in headers):
         return None
     if chosen.format == "pickle":
         # Of which only the configuration says how wide its numbers are.
