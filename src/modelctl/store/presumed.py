@@ -26,7 +26,7 @@ _QWEN = {
 }
 _GEMMA = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "tie_word_embeddings": True}
 # By `model_type`; `tests/test_engine_memory.py` asks transformers itself.
-_BY_TYPE: Mapping[str, Mapping[str, Any]] = {
+BY_TYPE: Mapping[str, Mapping[str, Any]] = {
     "llama": _LLAMA,
     "mistral": {
         **_LLAMA,
@@ -66,5 +66,5 @@ _BY_TYPE: Mapping[str, Mapping[str, Any]] = {
 
 def completed(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """A configuration with what its `model_type` presumes where it is silent."""
-    presumed = _BY_TYPE.get(str(config.get("model_type")))
+    presumed = BY_TYPE.get(str(config.get("model_type")))
     return {**presumed, **config} if presumed else config
