@@ -26,6 +26,8 @@ _OWN_VARIABLES = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Fence this process before anything of the package, or of huggingface_hub, reads its environment."""
+    if config.getoption("numprocesses") and not hasattr(config, "workerinput"):
+        return  # this one runs no test: its workers do, and each raises a fence of its own
     home = Path.home()
     folders = [str(home / name) for name in _OWN]
     folders += [os.environ[name] for name in _OWN_VARIABLES if os.environ.get(name)]  # noqa: TID251 - before it is replaced

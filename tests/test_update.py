@@ -419,7 +419,7 @@ def test_a_quantisation_that_is_gone_is_a_failure_that_names_the_others(hub: Hub
     keep(store, NAME, {"m-Q4_K_M.gguf", "config.json"})
     hub.add(NAME, files={name: content for name, content in QUANTISED.items() if "Q4" not in name})
     (failure,) = planned(hub, store, NAME).failures
-    assert failure.error.message == f"`{NAME}` has these quantisations to choose from: `Q2_K`, `Q8_0`"
+    assert failure.error.message == f"`{NAME}` has 2 quantisations to choose from: `Q2_K`, `Q8_0`"
 
 
 def test_a_model_that_is_gated_by_now_is_a_failure(hub: Hub, store: StoreBuilder) -> None:

@@ -50,13 +50,13 @@ def caches(project: "Project") -> list[Path]:
 
 @contextmanager
 def choices_named() -> Iterator[None]:
-    """Let the error for a repository of several quantisations name them with their sizes."""
+    """Let the error for a repository of several quantisations say their sizes."""
     try:
         yield
     except NotFoundError as error:
-        if choices := error.details.get("choices"):
-            shown = ", ".join(f"`{choice['variant']}` ({show.size(choice['size'])})" for choice in choices)
-            error.message = f"{error.message}: {shown}"
+        for choice in error.details.get("choices", ()):
+            label = f"`{choice['variant']}`"
+            error.message = error.message.replace(label, f"{label} ({show.size(choice['size'])})")
         raise
 
 

@@ -270,12 +270,13 @@ def _refuse_unloadable(ref: ModelRef, found: Selection, listing: Mapping[str, Tr
     if found.weights:
         return
     if found.choices:
+        labels = ", ".join(f"`{label}`" for label in found.choices)
         choices = [
             {"variant": label, "size": sum(listing[name].size for name in names)}
             for label, names in found.choices.items()
         ]
         raise NotFoundError(
-            f"`{ref.id}` has {len(choices)} quantisations to choose from",
+            f"`{ref.id}` has {len(choices)} quantisations to choose from: {labels}",
             hint=f"`modelctl pull {ref.id}:{next(iter(found.choices))}` fetches one",
             choices=choices,
         )

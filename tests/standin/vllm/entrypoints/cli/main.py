@@ -167,6 +167,7 @@ def record(arguments: argparse.Namespace, pids: list[int]) -> None:
             "path": sys.path,
             "version": importlib.metadata.version("vllm"),
         }
-        temporary = Path(f"{path}.tmp")
+        # Two stand-ins of one test may record at once.
+        temporary = Path(f"{path}.{os.getpid()}.tmp")
         temporary.write_text(json.dumps(value), encoding="utf-8")
         temporary.replace(path)
