@@ -2,18 +2,21 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modelctl.cli import memory as told
 from modelctl.engine import fitting, kv_cache, layers, memory
 from modelctl.engine.gpus import Gpu
 from modelctl.engine.kv_cache import Pool
 from modelctl.engine.layers import Layers, Shares
 from modelctl.engine.machine import Machine
 from modelctl.engine.memory import GIB, MIB, Device, Need, Terms
+from modelctl.store.model import Facts, Model
 
 Config = Mapping[str, Any]
 LLAMA: Config = {
@@ -304,6 +307,29 @@ def test_terms_change_what_is_needed() -> None:
     small = {"quantization_config": {"kv_cache_scheme": {"num_bits": 8, "type": "float"}}}
     assert memory.cache_width(small) == 1
     assert memory.cache_width({"quantization_config": {"kv_cache_quant_algo": "FP8"}}) == 1
+
+
+def test_the_example_of_the_documentation() -> None:
+    config = {
+        "model_type": "qwen3",
+        "hidden_size": 4096,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "intermediate_size": 12288,
+        "vocab_size": 151936,
+    }
+    parameters = 8_190_735_360
+    name, nowhere = "Qwen/Qwen3-8B", Path("/nowhere")
+    facts = Facts(parameters=parameters)
+    model = Model(name, "project", nowhere, "ready", True, 0, 0, 0, None, (), None, None, facts, ())
+    card = Gpu("GPU-0", "NVIDIA GeForce RTX 4090", 24564 * MIB, 24210 * MIB)
+    machine = Machine((card,), 64 * GIB, 60 * GIB)
+    found = fitting.fit(Need(weights=parameters * 2, config=config, context=40960), machine)
+    page = (Path(__file__).parent.parent / "docs" / "memory.md").read_text(encoding="utf-8")
+    lines = "\n".join(told.lines(model, found, machine))
+    assert f"$ modelctl show qwen3-8b --memory\n{lines}\n```" in page
 
 
 KEYS = st.sampled_from(

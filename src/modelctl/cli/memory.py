@@ -21,11 +21,11 @@ def fits_object(fit: "Fit", machine: "Machine") -> dict[str, Any]:
     return {
         "fits": fit.fits,
         "why": fit.why,
-        "gpus": None
-        if machine.gpus is None
-        else [{"name": gpu.name, "total": gpu.total, "free": gpu.free} for gpu in machine.gpus],
-        "ram": {"total": machine.memory, "free": machine.available},
+        "device": estimate and ("cpu" if estimate.device.is_cpu else "gpu"),
+        "gpus": None if machine.gpus is None else len(machine.gpus),
         "devices": estimate and estimate.devices,
+        "total": estimate and estimate.device.total,
+        "free": estimate and estimate.device.free,
         "usable": estimate and estimate.usable,
         "weights": estimate and estimate.weights,
         "activations": estimate and estimate.activations,
@@ -101,7 +101,7 @@ def _usable(estimate: "Estimate") -> str:
     device = estimate.device
     if device.is_cpu:
         return f"what is free of {show.size(device.total)} RAM"
-    return f"of {show.size(device.total)} on each GPU, {show.size(device.free)} are free"
+    return f"of {show.size(device.total)} {_each(estimate)}, {show.size(device.free)} are free"
 
 
 def _described(machine: "Machine") -> str:

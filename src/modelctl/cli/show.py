@@ -33,7 +33,7 @@ def show_model(
     models_dir: options.ModelsDir = None,
     json: options.Json = False,
 ) -> None:
-    """Show one model: its facts, whether it fits this machine, its revisions, files and problems."""
+    """Show one model: its facts, whether it fits, files and problems."""
     from modelctl.cli import fitting
     from modelctl.cli import memory as reasons
     from modelctl.store import scan
