@@ -15,7 +15,7 @@ from modelctl.store.exporting import ExportPlan
 from modelctl.store.importing import Choice
 from modelctl.store.intake import ImportResult
 from tests.checkpoints import generator, gguf, weights
-from tests.command import NOBODY, Command
+from tests.command import NOBODY, Command, Finished
 from tests.crashes import Crashes
 from tests.disks import small_disk
 from tests.stores import Layout, StoreBuilder
@@ -90,7 +90,7 @@ def test_a_dry_run_is_dry(run: Command, store: StoreBuilder, out: Path) -> None:
         "1_Pooling/config.json",
         "2",
         "B",
-        "reflink",
+        *("reflink,", "else", "copy"),
     ]
     assert not out.exists()
 
@@ -220,6 +220,33 @@ class TestPlaces:
             assert (done.code, done.events[-1]["error"]["kind"]) == (5, "no_room")
             assert done.events[-1]["error"]["needed"] > 2_000_000
             assert not list(disk.rglob("*.safetensors"))
+
+    def test_a_link_where_it_writes_aside_is_not_followed(self, store: StoreBuilder, out: Path, tmp_path: Path) -> None:
+        store.add(NAME, files=FILES)
+        lay(tmp_path / "mine" / "files", {"config.json": "mine"})
+        out.mkdir()
+        for link, target in ((exporting.ASIDE, "mine"), (f"{exporting.ASIDE}/files", "mine/files")):
+            (out / link).parent.mkdir(exist_ok=True)
+            (out / link).symlink_to(tmp_path / target)
+            with pytest.raises(ModelctlError, match=f"{link}` is no folder"):
+                plan(store, NAME, out)
+            (out / link).unlink()
+        assert found(tmp_path / "mine") == {"files/config.json": b"mine"}
+
+    def test_two_at_once(self, run: Command, store: StoreBuilder, out: Path) -> None:
+        store.add(NAME, files=FILES)
+        told: list[Finished] = []
+
+        class Meanwhile(Silence):
+            def advance(self, done: int) -> None:
+                del done
+                if not told:
+                    told.append(run("export", NAME, out, "--force"))
+
+        exporting.execute(plan(store, NAME, out), Meanwhile())
+        assert (told[0].code, told[0].stdout) == (8, "")
+        assert f"error: `{out}` is in use by `modelctl export`" in told[0].stderr
+        assert found(out) == as_bytes(FILES)
 
 
 class TestInterrupted:

@@ -340,6 +340,19 @@ class TestWrongInput:
         importing.execute(plan(store, folder), Silence())
         assert content(store) == LOADED
 
+    def test_links_to_folders_are_followed_and_never_in_a_circle(self, folder: Path, store: StoreBuilder) -> None:
+        lay(folder / "a" / "shared", {"config.json": "[]"})
+        lay(folder / "z" / "shared", {"config.json": "{}"})
+        (folder / "1_Pooling").symlink_to("a/shared")
+        (folder / "2_Dense").symlink_to("z/shared")
+        for name in ("a", "z"):
+            (folder / name / "back").symlink_to("..")
+            (folder / name / "beside").symlink_to(f"../{'z' if name == 'a' else 'a'}")
+        found = {file.name: file.path for file in plan(store, folder, all_files=True).source.files}
+        names = {"a/shared", "z/shared", "1_Pooling", "2_Dense", "a/beside/shared", "z/beside/shared"}
+        assert {name.removesuffix("/config.json") for name in found if "/config.json" in name} >= names
+        assert found["1_Pooling/config.json"] == found["a/shared/config.json"]
+
     def test_a_snapshot_of_a_cache_under_another_name(self, cache: StoreBuilder, store: StoreBuilder) -> None:
         commit = cache.add("acme/base", files=generator())
         importing.execute(plan(store, cache.paths("acme/base").snapshot(commit)), Silence())
@@ -381,6 +394,14 @@ class TestWrongInput:
         assert (done.code, done.stdout) == (4, "")
         assert f"cannot read `{folder}/runs`: Permission denied" in done.stderr
         (folder / "runs").chmod(0o755)
+        (folder / "extra.json").symlink_to(project / "closed" / "secret")
+        (project / "closed").mkdir(mode=0o700)
+        (project / "closed" / "secret").write_text("key")
+        done = run("import", folder, "--as", NAME, user=NOBODY)
+        assert (done.code, "is a link that leads out of the folder" in done.stderr) == (1, True), done
+        done = run("import", folder, "--as", NAME, "--follow-links", user=NOBODY)
+        assert (done.code, f"`{folder}/extra.json` cannot be read: Permission denied" in done.stderr) == (4, True), done
+        (folder / "extra.json").unlink()
         assert run("import", folder, "--as", NAME, user=NOBODY).code == 0
 
     def test_a_store_that_is_in_use(self, run: Command, folder: Path, store: StoreBuilder) -> None:

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -292,6 +293,36 @@ class TestEnds:
         # Where nothing new has come, there is nothing to undo.
         store.add("acme/one", files={"config.json": "new"}, lfs=WEIGHTS)
         assert "undo: " not in run("migrate", "--from-cache", flag).stderr
+
+    @pytest.mark.parametrize("flag", ["--yes", "--copy"])
+    def test_odd_names_are_undone_in_a_shell(
+        self, run: Command, cache: StoreBuilder, flag: str, tmp_path: Path
+    ) -> None:
+        cache.add("acme/one", files={"config.json": "{}"})
+        for name in ("models---dash", "models--a@b--c", "models--x:y--z", "models--[ab]--$(touch x)", "models--q'b--é"):
+            shutil.copytree(cache.paths("acme/one").folder, cache.hub / name, symlinks=True)
+        before = held(cache.hub)
+        shelf = tmp_path / "a shelf's"
+        done = run("migrate", "--from-cache", "--to", shelf, flag)
+        assert done.code == 0, done
+        undo = done.stderr.splitlines()[-1].removeprefix("undo: `modelctl ").removesuffix("`")
+        command, words = undo.split(" ", 1)
+        undone = run.program(["sh", "-c", f"{sys.executable} -m modelctl {command} --yes {words}"])
+        assert undone.code == 0, (undo, undone)
+        assert held(cache.hub) == before
+        assert held(shelf / "hub") == set()
+
+    def test_what_would_come_back_without_its_name_is_not_undone(
+        self, run: Command, cache: StoreBuilder, store: StoreBuilder
+    ) -> None:
+        commit = cache.add("acme/one", files={"config.json": "1"})
+        store.add("acme/one", files={"config.json": "0"})
+        copied = run("migrate", "--from-cache", "--copy")
+        assert copied.stderr.endswith(f"undo: `modelctl rm acme/one@{commit}`\n")
+        assert run("rm", "--yes", f"acme/one@{commit}").code == 0
+        done = run("migrate", "--from-cache", "--yes")
+        assert (done.code, "`main` names another revision" in done.stderr) == (0, True)
+        assert "undo: " not in done.stderr
 
     @pytest.mark.parametrize("form", ["hub", "models", "relative", "project"])
     def test_from_any_folder(self, run: Command, store: StoreBuilder, tmp_path: Path, form: str) -> None:

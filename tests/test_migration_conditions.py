@@ -218,9 +218,13 @@ def test_no_byte_is_copied_twice(run: Command, cache: StoreBuilder, far: StoreBu
     assert len(writes) >= 16 * MIB // STEP
     shutil.rmtree(far.hub.parent)
     crashes.kill_before(writes[len(writes) // 2], *argv)
-    (spare,) = (far.paths("acme/tiny").private / "incoming" / "blobs").glob("?" * 64)
+    (spare,) = (far.paths("acme/tiny").incoming / "blobs").glob("?" * 64)
     written = spare.stat().st_size
     assert written >= 4 * MIB
+    (listed,) = run("list", "--json", "--models-dir", far.hub.parent).json["models"]
+    assert (listed["state"], [problem["kind"] for problem in listed["problems"]]) == ("partial", ["interrupted"])
+    planned = run("migrate", "--from-cache", "--copy", "--dry-run", "--json", "--models-dir", far.hub.parent).json
+    assert planned["writes"] == planned["size"] - planned["models"][0]["already"] - written
     again = [call for call in crashes.calls(*argv) if call.startswith("os.write")]
     assert len(again) <= len(writes) - written // STEP + 1
     assert held(far.hub) == before

@@ -9,11 +9,13 @@ import pytest
 
 from modelctl.errors import BusyError, ModelctlError
 from modelctl.progress import Silence
-from modelctl.store import migration, naming, trash
+from modelctl.store import layout, migration, naming, trash
+from modelctl.store.layout import RepoPaths
 from modelctl.store.migration import MigrationPlan, MigrationResult
 from modelctl.store.route import Mode, Terms
 from tests.command import Command
 from tests.crashes import Crashes, held
+from tests.disks import bind_mount
 from tests.second_opinion import accepted, loads
 from tests.stores import StoreBuilder
 
@@ -111,6 +113,63 @@ class TestLinksBetweenTheStores:
             shutil.rmtree(cache.hub)
         assert held(cache.hub, there.hub) == before
 
+    @BOTH_SIDES
+    @pytest.mark.parametrize("case", ["not named", "held up", "in a circle"])
+    def test_what_another_one_needs_stays(self, cache: StoreBuilder, there: StoreBuilder, case: str) -> None:
+        commits = {name: cache.add(name, files={"config.json": name}, lfs=WEIGHTS) for name in ("acme/a", "acme/b")}
+        theirs = {name: cache.blob(name, "model.safetensors") for name in commits}
+        for name, other in {"acme/b": "acme/a", **({"acme/a": "acme/b"} if case == "in a circle" else {})}.items():
+            file = "config.json" if name == "acme/a" else "model.safetensors"
+            entry = cache.paths(name).entry(commits[name], file)
+            entry.unlink()
+            entry.symlink_to(theirs[other])
+        before = held(cache.hub)
+        names = ("acme/a",) if case == "not named" else ("acme/a", "acme/b")
+        busy = {"acme/b": "somebody"} if case == "held up" else {}
+        result = migration.execute(plan(cache, there, *names), Silence(), busy=busy)
+        assert any("lead into" in message for message in errors(result)), result
+        assert held(cache.hub, there.hub) == before
+
+    def test_a_chain_goes_from_its_end(self, cache: StoreBuilder, store: StoreBuilder) -> None:
+        theirs = Path()
+        for at, name in enumerate(("acme/b", "acme/c", "acme/a")):
+            commit = cache.add(name, files={"config.json": name, f"{at}.bin": f"{at}"}, tree=False)
+            if at:
+                own = cache.paths(name).entry(commit, f"{at - 1}.bin")
+                own.symlink_to(theirs)
+            theirs = cache.blob(name, f"{at}.bin")
+        before = held(cache.hub)
+        planned = plan(cache, store)
+        assert [move.source.id for move in planned.moves] == ["acme/a", "acme/c", "acme/b"]
+        assert not migration.execute(planned, Silence()).failures
+        assert held(store.hub) == before
+
+
+class TestOneFolderAtTwoPlaces:
+    """The target's model is the source's own: what is let go of there would be gone from both."""
+
+    @pytest.mark.parametrize("part", [".", "blobs", "snapshots"])
+    def test_a_bind_mount(self, cache: StoreBuilder, store: StoreBuilder, part: str) -> None:
+        cache.add("acme/tiny", files={"config.json": "1"}, lfs=WEIGHTS)
+        before = held(cache.hub)
+        place = store.paths("acme/tiny").folder / part
+        with bind_mount(cache.paths("acme/tiny").folder / part, place):
+            result = migrate(cache, store)
+            assert ["are one folder" in message for message in errors(result)] == [True]
+            assert not cache.paths("acme/tiny").private.exists()
+        assert held(cache.hub) == before
+
+    def test_a_file_system_with_two_numbers(
+        self, cache: StoreBuilder, store: StoreBuilder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        cache.add("acme/tiny", files={"config.json": "1"}, lfs=WEIGHTS)
+        before = held(cache.hub)
+        with bind_mount(cache.paths("acme/tiny").folder, store.paths("acme/tiny").folder):
+            monkeypatch.setattr(Path, "samefile", lambda *_: False)
+            assert ["are one folder" in message for message in errors(migrate(cache, store))] == [True]
+        assert held(cache.hub) == before
+        assert not cache.paths("acme/tiny").private.exists()
+
 
 class TestLinksAstray:
     @BOTH_SIDES
@@ -183,6 +242,24 @@ class TestLinksAstray:
         assert not migrate(cache, there).failures
         assert (there.paths("acme/tiny").entry(commit, "data") / "a.txt").read_text() == "a"
 
+    @BOTH_SIDES
+    @pytest.mark.parametrize("merges", [True, False])
+    def test_links_to_a_disk_that_is_not_mounted(
+        self, cache: StoreBuilder, there: StoreBuilder, *, merges: bool
+    ) -> None:
+        commit = cache.add("acme/tiny", files={"config.json": "1"}, lfs=WEIGHTS, tree=False)
+        if merges:
+            there.add("acme/tiny", files={"config.json": "1"}, lfs=WEIGHTS, tree=False)
+        paths = cache.paths("acme/tiny")
+        paths.blob("a" * 64).symlink_to("/nowhere/blob")
+        paths.entry(commit, "by-blob.bin").symlink_to(layout.link_target("by-blob.bin", "a" * 64))
+        paths.entry(commit, "direct.bin").symlink_to("/nowhere/direct.bin")
+        for _ in range(2):
+            assert not migrate(cache, there, mode="copy").failures
+            come = there.paths("acme/tiny")
+            assert os.path.realpath(come.entry(commit, "by-blob.bin")) == "/nowhere/blob"
+            assert os.path.realpath(come.entry(commit, "direct.bin")) == "/nowhere/direct.bin"
+
 
 class TestRefs:
     @BOTH_SIDES
@@ -250,6 +327,23 @@ class TestTakenBack:
         assert held(cache.hub) == before
         assert there.blob("acme/tiny", "good.txt").read_text() in {"good", "cut"}
         assert not there.paths("acme/tiny").private.exists()
+
+    def test_what_another_tool_has_begun_there_stays(self, cache: StoreBuilder, elsewhere: Path) -> None:
+        cache.add("acme/tiny", files={"config.json": "1"}, lfs=WEIGHTS)
+        weights = cache.blob("acme/tiny", "model.safetensors")
+        weights.write_bytes(b"X" + weights.read_bytes()[1:])
+        paths = RepoPaths(elsewhere / "hub", "acme/tiny")
+        begun = paths.blobs / f"{'a' * 64}.01234567.incomplete"
+
+        def download() -> None:
+            begun.parent.mkdir(parents=True, exist_ok=True)
+            begun.write_text("half of it")
+
+        planned = plan(cache, StoreBuilder(paths.hub))
+        assert errors(migration.execute(planned, Meanwhile(download, at="advance"))) != []
+        assert begun.read_text() == "half of it"
+        assert list(paths.blobs.iterdir()) == [begun]
+        assert not paths.private.exists()
 
 
 class TestChangesInBetween:

@@ -90,7 +90,7 @@ def test_killed_between_two_contents_of_a_branch(run: Command, hub: Hub, store: 
     hub.add(NAME, files=old)
     hub.fault(faults.slow(rate=8 * MIB), path=CDN, times=None)
     pull = run.start("pull", NAME, env=hub.environ)
-    until(lambda: bool(list(store.paths(NAME).partials.glob("*.json"))))
+    until(lambda: len(list(store.paths(NAME).partials.glob("*.json"))) == 3)
     pull.kill()
     pull.communicate(timeout=10)
     hub.faults.clear()

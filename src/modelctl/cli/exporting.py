@@ -23,6 +23,8 @@ Examples:
   modelctl export acme/model-GGUF:Q4_K_M .
 """
 _HOW = {"clone": "reflink", "link": "link", "copy": "copy"}
+# Whether the file system can share blocks, only the doing tells.
+_PLANNED = {**_HOW, "clone": "reflink, else copy"}
 
 
 def export(
@@ -110,7 +112,7 @@ def _show_plan(out: show.Output, plan: "ExportPlan") -> None:
     columns = [show.Column("FILE"), show.Column("SIZE", "right"), show.Column("SOURCE")]
     out.table(
         columns,
-        [(file.name, show.size(file.size), "present" if file.is_there else _HOW[plan.way]) for file in plan.files],
+        [(file.name, show.size(file.size), "present" if file.is_there else _PLANNED[plan.way]) for file in plan.files],
     )
 
 

@@ -117,7 +117,7 @@ def _show_plan(out: show.Output, plan: "ImportPlan") -> None:
         return
     _say_plan(out, plan)
     columns = [show.Column("FILE"), show.Column("SIZE", "right"), show.Column("SOURCE")]
-    rows = [(file.name, show.size(file.size), _HOW[plan.way]) for file in plan.model.files]
+    rows = [(file.name, show.size(file.size), _PLANNED[plan.way]) for file in plan.model.files]
     rows += [(one.name, show.size(one.size), "left out") for one in plan.model.left_out]
     out.table(columns, rows)
 

@@ -167,7 +167,12 @@ def _undo(ends: Ends, plan: "MigrationPlan", moves: list["Move"]) -> str | None:
     """The command that brings back what was moved, or removes what was copied or linked."""
     # What a ref named before is not known any more, and what was there already has not come.
     moves = [move for move in moves if move.new and not move.refs_overwritten]
+    if plan.terms.mode == "move":
+        # A ref that the target kept has gone from the source with its revision, which would come back without it.
+        moves = [move for move in moves if not move.refs_kept]
     names = [shlex.quote(name) for move in moves for name in _names(move)]
+    if any(name.startswith("-") for name in names):
+        names.insert(0, "--")
     has_datasets = any(move.source.id.startswith("datasets/") for move in moves)
     if plan.terms.mode == "move" and moves:
         datasets = ["--include-datasets"] if has_datasets else []

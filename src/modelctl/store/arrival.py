@@ -69,14 +69,11 @@ class _Arrival:
     # Whether one content is so large that the others are soon done beside it.
     is_alone: bool = True
 
-    @property
-    def incoming(self) -> Path:
-        return self.target.private / "incoming"
-
     def run(self, commits: Sequence[str], refs: Refs) -> None:
-        for folder in (self.incoming / "blobs", self.target.blobs, self.target.snapshots):
+        for folder in (self.target.incoming / "blobs", self.target.blobs, self.target.snapshots):
             changes.make_folder(folder)
-        obstacles.refuse_without_links(self.incoming)
+        obstacles.refuse_without_links(self.target.incoming)
+        obstacles.refuse_same(self.target.incoming, self.target, self.there.paths)
         wanted = moving.contents(self.there, commits)
         # The largest first, so that none of them is begun when the others are done.
         blobs = sorted((each for each in wanted if each.digest), key=lambda each: each.size, reverse=True)
@@ -93,14 +90,14 @@ class _Arrival:
             contents = {name: content for (its, name), content in plain.items() if its == commit}
             revision.publish(self.there, self.target, commit, contents, self._put)
         self._bring_refs(commits, refs)
-        deletion.delete(self.incoming)
+        deletion.delete(self.target.incoming)
         changes.tidy(self.target)
         for folder in (self.target.folder, self.target.hub):
             changes.sync_folder(folder)
 
     def take_back(self, *, is_new: bool) -> None:
         """Undo what came before the failure; the source has it all. What a revision of the target shows stays."""
-        if is_new and self.target.folder.is_dir():
+        if is_new and self.target.folder.is_dir() and self._is_ours():
             disposal.finish(self.target.hub, disposal.set_model_aside(self.target), lambda _: None)
             trash.empty(self.target.hub)
             return
@@ -108,14 +105,21 @@ class _Arrival:
         for path in () if self.is_shown else self.brought:
             if path.name not in used:
                 path.unlink(missing_ok=True)
-        deletion.delete(self.incoming)
+        deletion.delete(self.target.incoming)
         changes.tidy(self.target)
+
+    def _is_ours(self) -> bool:
+        """Whether nobody else has begun to bring the model there meanwhile."""
+        now = links.read(self.target)
+        known = {path.name for path in self.brought} | set(self.there.blobs)
+        is_known = now.blobs.keys() <= known and not now.unfinished
+        return is_known and (self.is_shown or not (now.snapshots or now.refs))
 
     def _bring(self, content: Content, tell: Tell) -> None:
         place = self.target.blob(content.digest)
         if self._is_proven(content, place, lambda _: tell(0)):
             return
-        self._put(content, self.incoming / "blobs" / content.digest, place, tell)
+        self._put(content, self.target.incoming / "blobs" / content.digest, place, tell)
         self.brought.append(place)
 
     def _is_proven(self, content: Content, place: Path, tell: Tell) -> bool:
@@ -163,7 +167,7 @@ class _Arrival:
         """A blob that is a link out of the store leads to the same place from its new one."""
         if blob is None or blob.kind != "outside" or disposal.exists(self.target.blob(blob.name)):
             return
-        spare = self.incoming / "blobs" / blob.name
+        spare = self.target.incoming / "blobs" / blob.name
         spare.unlink(missing_ok=True)
         spare.symlink_to(detaching.absolute(blob.path))
         spare.replace(self.target.blob(blob.name))
@@ -177,7 +181,7 @@ class _Arrival:
         )
         for path, place in both:
             if path.is_file() and not place.exists():
-                self._put(Content(path, 0), self.incoming / "beside", place)
+                self._put(Content(path, 0), self.target.incoming / "beside", place)
                 self.brought.append(place)
         absent = source.folder / ".no_exist" / commit
         for path in absent.rglob("*"):
@@ -194,5 +198,5 @@ class _Arrival:
             is_free = old not in self.here.snapshots or refs.overwrite
             if is_free and commit in commits and commit != old and layout.is_ref_path(name):
                 standing.leave_behind(self.target, old, ref=name, successor=commit)
-                changes.write_file(self.target.ref(name), commit, via=self.incoming)
+                changes.write_file(self.target.ref(name), commit, via=self.target.incoming)
                 standing.renew(self.target, commit)

@@ -131,7 +131,7 @@ def _without_revision(
         problem = Problem("unfinished", "its download was interrupted before a file was whole, or still runs", command)
         done = sum(status.st_size for status in found.unfinished.values())
         return Condition("partial", done, None, _UNKNOWN, (problem,))
-    if found.has_private and (begun := _import_problem(paths)):
+    if found.has_private and (begun := _import_problem(paths) or _migration_problem(paths)):
         return Condition("partial", 0, None, _UNKNOWN, (begun, *beside))
     what = "contents, but no revision that names them" if found.blobs else "no revision"
     return Condition("broken", 0, None, _UNKNOWN, (Problem("no_revision", f"it has {what}", command), *beside))
@@ -146,6 +146,14 @@ def _import_problem(paths: RepoPaths) -> Problem | None:
         return None
     message = f"its import from `{record.path}` was interrupted, or still runs"
     return Problem("interrupted", message, imports.command(paths, record))
+
+
+def _migration_problem(paths: RepoPaths) -> Problem | None:
+    if not paths.incoming.is_dir():
+        return None
+    # Where it comes from is not written down.
+    message = "its migration was interrupted, or still runs: the same `modelctl migrate` goes on with it"
+    return Problem("interrupted", message, None)
 
 
 def _pull_problems(paths: RepoPaths, pull: PullRecord) -> Iterator[Problem]:

@@ -11,7 +11,7 @@ from modelctl.store.links import Blob, Links
 def detach(there: Links, users: shared.Users) -> None:
     """Let nothing in the model depend on where its folder is. It is whole before, after, and at every step between."""
     paths = there.paths
-    incoming = paths.private / "incoming"
+    incoming = paths.incoming
     shared_blobs = [blob for blob in there.blobs.values() if blob.payload is not None and blob.size is not None]
     leading_out = [blob.path for blob in there.blobs.values() if blob.kind == "outside"]
     leading_out += [entry.path for entries in there.snapshots.values() for entry in entries if entry.kind == "outside"]

@@ -3,6 +3,7 @@
 Each file is brought aside, proven by its hash, and gets its name by one rename: what has its name is whole.
 """
 
+import contextlib
 import os
 import stat
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 from modelctl.errors import ModelctlError, NoRoomError, NotFoundError, NotWholeError, UsageError
 from modelctl.progress import Progress
 from modelctl.ref import ModelRef
-from modelctl.store import bringing, changes, checkpoint, copying, deletion, disk, layout, links, tree, wholeness
+from modelctl.store import bringing, changes, checkpoint, copying, deletion, disk, layout, links, lock, tree, wholeness
 from modelctl.store.bringing import Way
 from modelctl.store.layout import RepoPaths
 from modelctl.store.model import Model, Revision
@@ -72,6 +73,14 @@ class ExportResult:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Aside:
+    """Where one export at a time may write, for `lock.held`."""
+
+    id: str
+    lock: Path
+
+
 def plan(model: Model, revision: Revision, ref: ModelRef, folder: Path, *, way: Way, force: bool = False) -> ExportPlan:
     """Find out what of a revision has to be written to a folder. Writes nothing.
 
@@ -109,17 +118,22 @@ def execute(plan: ExportPlan, progress: Progress) -> ExportResult:
     for file in plan.files:
         if file.is_there:
             progress.file(file.name, size=file.size, source="present")
+    writing = _Aside(str(plan.folder), aside / "lock")
     if not plan.wanted:
+        # What an export has left that was killed at its very end, and nothing of one that runs.
+        if aside.is_dir():
+            with contextlib.suppress(ModelctlError), lock.held(writing, "export"):
+                deletion.delete(aside)
         return ExportResult(0, None, time.monotonic() - began)
-    changes.make_folder(aside)
-    try:
-        ways = _write(plan, aside, progress)
-    except NoRoomError:
-        raise
-    except ModelctlError:
+    with lock.held(writing, "export"):
+        try:
+            ways = _write(plan, aside, progress)
+        except NoRoomError:
+            raise
+        except ModelctlError:
+            deletion.delete(aside)
+            raise
         deletion.delete(aside)
-        raise
-    deletion.delete(aside)
     written = sum(file.size for file, way in zip(plan.wanted, ways, strict=True) if way == "copy")
     way: Way = "copy" if "copy" in ways else ways[0]
     return ExportResult(written, way, time.monotonic() - began)
@@ -208,6 +222,7 @@ def _files(paths: RepoPaths, revision: Revision, folder: Path) -> Iterator[Expor
         if file.content is None or file.size is None or not layout.is_file_name(file.name):
             continue
         _refuse_way(folder, file.name)
+        _refuse_way(folder, f"{ASIDE}/files/{file.name}")
         entry = entries.get(file.name)
         digest = entry.digest if entry is not None and layout.is_digest(entry.digest) else ""
         if not digest and file.name in listing and listing[file.name].size == file.size:

@@ -89,6 +89,11 @@ class RepoPaths:
         return self.private / "pull.json"
 
     @cached_property
+    def incoming(self) -> Path:
+        """The folder of what a migration is bringing."""
+        return self.private / "incoming"
+
+    @cached_property
     def imported(self) -> Path:
         """The folder of what an import is bringing."""
         return self.private / "import"

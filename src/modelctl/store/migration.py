@@ -21,6 +21,7 @@ from modelctl.store import (
     links,
     lock,
     moving,
+    naming,
     obstacles,
     removal,
     route,
@@ -43,7 +44,8 @@ _MARGIN = 1024 * 1024
 class MigrationPlan:
     """What a migration will do. `free` bytes has the target's file system, `frees` bytes the source's gets back.
 
-    `leftovers` is what the source has let go of before and is still to be freed.
+    `leftovers` is what the source has let go of before and is still to be freed. `needed_by` are, by folder, the ids of
+    models of the source whose links lead into it: they have to go first.
     """
 
     source: Path
@@ -54,6 +56,7 @@ class MigrationPlan:
     leftovers: tuple[Aside, ...]
     free: int
     frees: int
+    needed_by: Mapping[str, frozenset[str]]
 
     @property
     def size(self) -> int:
@@ -100,8 +103,6 @@ def plan(source: Path, target: Path, targets: Sequence[Target], *, terms: Terms)
     """Find out how the models of `source` come to `target`. What cannot come is among `skipped`, with its reason."""
     _refuse_nested(source, target)
     moves: list[Move] = []
-    # Those whose links lead into others of this hub folder, before the others have gone.
-    first: list[Move] = []
     skipped: list[Failure] = []
     users = shared.users_if_any(source)
     leftovers = () if terms.keeps else trash.leftovers(source)
@@ -114,14 +115,55 @@ def plan(source: Path, target: Path, targets: Sequence[Target], *, terms: Terms)
             begun = {name: ref for aside in leftovers for name, ref in _refs(aside, wanted).items()}
             move = route.plan(there, wanted, target, terms=terms, users=users, begun=begun)
             if move is not None:
-                (first if obstacles.leads_beside(there) else moves).append(move)
+                moves.append(move)
         except NotFoundError:
             raise
         except ModelctlError as error:
             skipped.append(Failure(wanted.paths.id, error))
-    moves = [*first, *moves]
+    needed_by = {} if terms.keeps else _needed_by(source)
+    staying = _staying(source, moves)
+    while moves and (needed := [move for move in moves if needed_by.get(move.source.folder.name, _NOBODY) & staying]):
+        for move in needed:
+            names = needed_by[move.source.folder.name] & staying
+            skipped.append(Failure(move.source.id, obstacles.needed_by(move.source, names)))
+        moves = [move for move in moves if move not in needed]
+        staying = _staying(source, moves)
+    moves = _in_order(moves, needed_by)
     frees = 0 if terms.keeps else _frees(source, [move for move in moves if move.way == "copy"])
-    return MigrationPlan(source, target, terms, tuple(moves), tuple(skipped), leftovers, disk.free(target), frees)
+    return MigrationPlan(
+        source, target, terms, tuple(moves), tuple(skipped), leftovers, disk.free(target), frees, needed_by
+    )
+
+
+_NOBODY: frozenset[str] = frozenset()
+
+
+def _needed_by(source: Path) -> Mapping[str, frozenset[str]]:
+    """By folder, the ids of the models whose links lead into it."""
+    found: dict[str, set[str]] = {}
+    for target in naming.all_targets(source, datasets=True):
+        for folder in obstacles.leads_to(links.read(target.paths)):
+            found.setdefault(folder, set()).add(target.paths.id)
+    return {folder: frozenset(ids) for folder, ids in found.items()}
+
+
+def _in_order(moves: Sequence[Move], needed_by: Mapping[str, frozenset[str]]) -> list[Move]:
+    """Those whose links lead into others before the others. Of a circle none can go, which is found out on the way."""
+    if not needed_by:
+        return list(moves)
+    ordered: list[Move] = []
+    left = {move.source.id: move for move in moves}
+    while left:
+        free = [move for move in left.values() if not needed_by.get(move.source.folder.name, _NOBODY) & left.keys()]
+        ordered += free or left.values()
+        left = {move.source.id: move for move in left.values() if move not in free} if free else {}
+    return ordered
+
+
+def _staying(source: Path, moves: Sequence[Move]) -> set[str]:
+    """The ids of the models of which something stays in the source."""
+    going = {move.source.id for move in moves if move.whole}
+    return {target.paths.id for target in naming.all_targets(source, datasets=True)} - going
 
 
 def _refs(aside: Aside, wanted: Target) -> Mapping[str, str]:
@@ -152,6 +194,7 @@ def execute(plan: MigrationPlan, progress: Progress, *, busy: Mapping[str, str] 
         try:
             if not plan.terms.keeps:
                 _refuse_served(move, busy or {})
+                _refuse_needed(plan, move, moved)
             result = _execute(move, tell, users, terms=plan.terms)
         except ModelctlError as error:
             failures.append(Failure(move.source.id, error))
@@ -180,6 +223,13 @@ def _refuse_served(move: Move, busy: Mapping[str, str]) -> None:
             f"`{move.source.id}` is being served by {busy[move.source.id]}",
             hint="stop it, then run the same command again",
         )
+
+
+def _refuse_needed(plan: MigrationPlan, move: Move, moved: Sequence[Moved]) -> None:
+    """Raise where a model that leads into this one should have gone before, and has not."""
+    gone = {each.move.source.id for each in moved}
+    if names := plan.needed_by.get(move.source.folder.name, _NOBODY) - gone:
+        raise obstacles.needed_by(move.source, names)
 
 
 _DONE = {"move": "moved", "copy": "copied", "link": "linked", "symlink": "linked"}

@@ -48,7 +48,9 @@ def targets(
     chosen: dict[RepoPaths, list[str]] = {}
     unknown: list[NotFoundError] = []
     for word in words:
-        named = ref.with_revision(ref.split(word), revision)
+        # An id as it is found may have in it what parts a name from its revision: a folder may be called anything.
+        split = ref.ModelRef(word) if word in known else ref.split(word)
+        named = ref.with_revision(split, revision)
         if named.variant is not None:
             raise UsageError(
                 f"`{word}` names a variant, and only whole revisions can be meant here",

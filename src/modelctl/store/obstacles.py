@@ -2,8 +2,9 @@
 
 import errno
 import os
+import secrets
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from modelctl.errors import ModelctlError, NotAllowedError
@@ -79,6 +80,33 @@ def refuse_target(here: Links, source: Links) -> None:
     changes.refuse_links(here.paths, _written(here.paths))
     if here.unreadable or not is_writable(folder):
         raise NotAllowedError(f"`{folder}` cannot be changed by this user", hint=_make_yours(folder))
+    # Bind mounts, as containers have them, may show one folder at two places.
+    one, other = here.paths, source.paths
+    for mine, theirs in ((folder, other.folder), (one.blobs, other.blobs), (one.snapshots, other.snapshots)):
+        if mine.exists() and theirs.exists() and mine.samefile(theirs):
+            raise _are_one(mine, theirs)
+
+
+def refuse_same(folder: Path, target: RepoPaths, source: RepoPaths) -> None:
+    """Raise where what is put into a folder of the target is seen in the source too.
+
+    One file system that is mounted twice may have two numbers, and nothing else tells.
+    """
+    probe = folder / f"probe.{secrets.token_hex(8)}"
+    probe.mkdir()
+    try:
+        is_seen = os.path.lexists(source.folder / probe.relative_to(target.folder))
+    finally:
+        probe.rmdir()
+    if is_seen:
+        raise _are_one(target.folder, source.folder)
+
+
+def _are_one(here: Path, there: Path) -> ModelctlError:
+    return ModelctlError(
+        f"`{here}` and `{there}` are one folder: what goes from one is gone from both",
+        hint="leave the model as it is: both places have it",
+    )
 
 
 def refuse_names(target: RepoPaths, refs: Iterable[Path]) -> None:
@@ -132,6 +160,23 @@ def leads_beside(there: Links) -> bool:
     return "beside" in kinds or any(blob.kind == "beside" for blob in there.blobs.values())
 
 
+def leads_to(there: Links) -> set[str]:
+    """The folders of other models of the same hub folder to which links of the model lead."""
+    paths = [blob.path for blob in there.blobs.values() if blob.kind == "beside"]
+    paths += [entry.path for entries in there.snapshots.values() for entry in entries if entry.kind == "beside"]
+    hub = Path(os.path.realpath(there.paths.hub))
+    return {Path(os.path.realpath(path)).relative_to(hub).parts[0] for path in paths}
+
+
+def needed_by(paths: RepoPaths, names: Collection[str]) -> ModelctlError:
+    """The answer where letting a model go would break others, whose links lead into it."""
+    others = ", ".join(f"`{name}`" for name in sorted(names))
+    return ModelctlError(
+        f"links of {others} lead into `{paths.folder}`, and would lead nowhere without it",
+        hint="name them too: they go first, and take with them what their links lead to; `--copy` leaves all as it is",
+    )
+
+
 def needs_own_links(there: Links) -> bool:
     """Whether a link of the model names its own folder by its full path, or leads into another one: no rename helps."""
     entries = (entry for snapshot in there.snapshots.values() for entry in snapshot)
@@ -140,8 +185,8 @@ def needs_own_links(there: Links) -> bool:
 
 def _written(paths: RepoPaths) -> list[Path]:
     """A file in each folder, beside those of the content, that a migration writes to or removes from."""
-    incoming, absent = paths.private / "incoming", paths.folder / ".no_exist"
-    return [incoming / "blobs" / "_", paths.tree("_"), paths.standing("_"), absent / "_"]
+    absent = paths.folder / ".no_exist"
+    return [paths.incoming / "blobs" / "_", paths.tree("_"), paths.standing("_"), absent / "_"]
 
 
 def _closed(folder: Path) -> Iterator[Path]:

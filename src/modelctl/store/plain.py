@@ -70,38 +70,67 @@ def file(path: Path, name: str, *, expected: str | None = None) -> PlainFile | O
 class _Walk:
     boundary: str
     follow: bool
-    # The folders on the way, as a link may lead back to one of them.
+    # Where links to folders have led from behind other such links: each place once, or there might be no end.
     seen: set[str] = field(default_factory=set)
 
-    def files(self, folder: Path, prefix: str = "") -> Iterator[PlainFile | Obstacle]:
+    def files(
+        self, folder: Path, prefix: str = "", above: tuple[str, ...] = (), *, is_linked: bool = False
+    ) -> Iterator[PlainFile | Obstacle]:
+        """The files below a folder; `above` are the folders on the way, to which a link may lead back."""
         real = os.path.realpath(folder)
-        if real in self.seen:
+        if real in above:
             return
-        self.seen.add(real)
         try:
             with os.scandir(folder) as found:
-                entries = list(found)
+                # What is found must not hang on the order in which a disk tells it.
+                entries = sorted(found, key=lambda entry: entry.name)
         except OSError as exc:
             raise changes.translated(exc, doing="read") from exc
         for entry in entries:
-            yield from self._entry(entry, prefix + entry.name)
+            yield from self._entry(entry, prefix + entry.name, (*above, real), is_linked=is_linked)
 
-    def _entry(self, entry: os.DirEntry[str], name: str) -> Iterator[PlainFile | Obstacle]:
-        path = Path(entry.path)
-        if entry.is_symlink() and (obstacle := self._leads_wrong(name, path)):
+    def _entry(
+        self, entry: os.DirEntry[str], name: str, above: tuple[str, ...], *, is_linked: bool
+    ) -> Iterator[PlainFile | Obstacle]:
+        path, is_link = Path(entry.path), entry.is_symlink()
+        if is_link and (obstacle := self._leads_wrong(name, path)):
             yield obstacle
-        elif not entry.is_dir():
+        elif not _is_folder(path):
             yield _found(path, name)
-        elif entry.name not in _NOT_THE_MODELS:
-            yield from self.files(path, f"{name}/")
+        elif entry.name not in _NOT_THE_MODELS and not (is_link and is_linked and self._is_seen(path)):
+            yield from self.files(path, f"{name}/", above, is_linked=is_linked or is_link)
+
+    def _is_seen(self, path: Path) -> bool:
+        real = os.path.realpath(path)
+        is_seen = real in self.seen
+        self.seen.add(real)
+        return is_seen
 
     def _leads_wrong(self, name: str, path: Path) -> Obstacle | None:
         real = os.path.realpath(path)
-        if not path.exists():
-            return Obstacle(name, path, "odd", f"is a link to `{path.readlink()}`, which is not there")
+        try:
+            path.stat()
+        except PermissionError:
+            # Where it leads to is told below, or that it cannot be read.
+            pass
+        except OSError:
+            return Obstacle(name, path, "odd", f"is a link to `{_target(path) or real}`, which is not there")
         if self.follow or real.startswith(f"{self.boundary}/"):
             return None
         return Obstacle(name, path, "outside", f"is a link that leads out of the folder, to `{real}`")
+
+
+def _is_folder(path: Path) -> bool:
+    # Not `Path.is_dir`, which raises where a link leads to what may not be looked at.
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def _target(path: Path) -> str:
+    """What a link says, as long as it is there: what is being written to may go at any moment."""
+    try:
+        return str(path.readlink())
+    except OSError:
+        return ""
 
 
 def _boundary(folder: Path) -> str:

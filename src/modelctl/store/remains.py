@@ -193,7 +193,7 @@ def _brought(there: Links) -> Iterator[Leftover]:
     """What a migration or an import was bringing when it was interrupted."""
     paths = there.paths
     kinds: tuple[tuple[Kind, Path, str], ...] = (
-        ("migration", paths.private / "incoming", "an interrupted migration"),
+        ("migration", paths.incoming, "an interrupted migration"),
         ("import", paths.imported, "an interrupted import"),
     )
     for kind, folder, why in kinds:

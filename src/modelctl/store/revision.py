@@ -38,7 +38,7 @@ class _Revision:
     def publish(self) -> None:
         snapshot = self.target.snapshot(self.commit)
         is_new = not disposal.exists(snapshot)
-        folder = self.target.private / "incoming" / "snapshot" if is_new else snapshot
+        folder = self.target.incoming / "snapshot" if is_new else snapshot
         if is_new:
             deletion.delete(folder)
             changes.make_folder(folder)
@@ -58,6 +58,8 @@ class _Revision:
         if not self._is_content(entry):
             return True
         digest = moving.digest_of(entry, self.listing)
+        if not entry.path.exists() and disposal.exists(place):
+            return True
         # What is the source's own goes with it.
         if not place.is_file() or links.leads_into(place, self.there.paths.hub):
             return False
@@ -74,7 +76,7 @@ class _Revision:
         if not self._is_content(entry):
             return
         changes.make_folder(place.parent)
-        spare = self.target.private / "incoming" / "entry"
+        spare = self.target.incoming / "entry"
         content = self.contents.get(entry.name)
         if content is not None:
             self.put(content, spare, place)
@@ -90,10 +92,14 @@ class _Revision:
         match entry.kind:
             case "blob":
                 blob = self.there.blobs.get(entry.digest)
-                return blob is not None and blob.size is not None
+                return blob is not None and (blob.size is not None or self._leads_out(entry))
             case "outside":
-                return entry.path.exists()
+                return entry.path.exists() or self._leads_out(entry)
             case "odd":
                 return False
             case _:
                 return entry.path.is_file()
+
+    def _leads_out(self, entry: Entry) -> bool:
+        """Whether a link that leads nowhere leads out of the store: to a disk, perhaps, that is not mounted now."""
+        return entry.path.is_symlink() and not links.leads_into(entry.path, self.there.paths.hub)

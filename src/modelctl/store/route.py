@@ -1,6 +1,7 @@
 """How one model comes from one hub folder to another: by which way, what that costs, what is there already."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,7 +10,7 @@ from modelctl.errors import ModelctlError, NotFoundError
 from modelctl.store import disk, disposal, links, moving, obstacles, shared
 from modelctl.store.layout import RepoPaths
 from modelctl.store.links import Links
-from modelctl.store.moving import Refs, Way
+from modelctl.store.moving import Content, Refs, Way
 from modelctl.store.removal import Target
 
 # `move` lets the source go, the others leave it as it is: `link` gives its files second names, `symlink` its folders.
@@ -86,7 +87,8 @@ def plan(
     differing = tuple(sorted(name for name in refs if _differs(name, there, here)))
     contents = moving.contents(there, commits)
     size = sum(content.size for content in contents)
-    coming = sum(content.size for content in contents if not content.is_in(here))
+    missing = [content for content in contents if not content.is_in(here)]
+    coming = sum(content.size for content in missing)
     by_reference = way in {"rename", "symlink"}
     return Move(
         there.paths,
@@ -98,7 +100,7 @@ def plan(
         merges,
         size=size,
         already=size - coming,
-        writes=coming if way == "copy" else 0,
+        writes=coming - _begun(target, missing) if way == "copy" else 0,
         reads=(size if terms.verify else 0) if by_reference else coming,
         shared=_shared(there, users),
         refs_kept=() if terms.overwrite else differing,
@@ -106,6 +108,16 @@ def plan(
         new=tuple(sorted(commits if is_linked else commits - set(here.snapshots))),
         left_out=_left_out(there, by_reference=by_reference, whole=whole),
     )
+
+
+def _begun(target: RepoPaths, missing: Sequence[Content]) -> int:
+    """Bytes of contents that an interrupted copy has written already: with them it goes on."""
+    begun = 0
+    for content in missing:
+        spare = target.incoming / "blobs" / content.digest
+        with contextlib.suppress(OSError):
+            begun += min(content.size, spare.stat().st_size) if spare.is_file() else 0
+    return begun
 
 
 def _is_same(folder: Path, there: Links) -> bool:
