@@ -206,6 +206,21 @@ def test_a_container_has_what_its_group_leaves(kernel: Path) -> None:
     assert machine.available_memory(kernel) == 4500
 
 
+def node(root: Path, at: int, *, total: int, free: int, files: int) -> None:
+    folder = root / "sys" / "devices" / "system" / "node" / f"node{at}"
+    folder.mkdir(parents=True)
+    rows = {"MemTotal": total, "MemFree": free, "Active(file)": files, "Inactive(file)": 0, "HugePages_Total": 0}
+    (folder / "meminfo").write_text("".join(f"Node {at} {key}: {value} kB\n" for key, value in rows.items()))
+
+
+def test_of_several_nodes_one_counts(kernel: Path) -> None:
+    node(kernel, 0, total=4096, free=100, files=50)
+    # The only node is all there is, and the kernel's own estimate is the better one.
+    assert machine.available_memory(kernel) == 4096 * 1024
+    node(kernel, 1, total=4000, free=900, files=0)
+    assert (machine.total_memory(kernel), machine.available_memory(kernel)) == (4096 * 1024, 900 * 1024)
+
+
 def test_every_group_above_counts(kernel: Path) -> None:
     (kernel / "proc" / "self" / "cgroup").write_text("0::/user.slice/job\n")
     group = kernel / "sys" / "fs" / "cgroup"

@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from modelctl.engine.gpus import Gpu
 
 
+# As vLLM counts what a node has left.
+_NODE_FREE = ("MemFree", "Active(file)", "Inactive(file)", "SReclaimable")
+
+
 class Machine(NamedTuple):
     """The memory that vLLM can have: that of the GPUs, and without one the machine's own.
 
@@ -29,7 +33,8 @@ def total_memory(root: Path = Path("/")) -> int:
     """Bytes of RAM, or of the share that our control groups have of it."""
     kernel = _of_kernel(root / "proc/meminfo", "MemTotal:")
     limits = [most for most, _ in _limits(root)]
-    return min([kernel if kernel is not None else _physical(), *limits])
+    whole = kernel if kernel is not None else _physical()
+    return min([whole, *limits, max((node["MemTotal"] for node in _nodes(root)), default=whole)])
 
 
 def available_memory(root: Path = Path("/")) -> int:
@@ -37,7 +42,9 @@ def available_memory(root: Path = Path("/")) -> int:
     free = _of_kernel(root / "proc/meminfo", "MemAvailable:")
     if free is None:
         return _physical()
-    return min([free, *(max(0, most - used) for most, used in _limits(root))])
+    left = [max(0, most - used) for most, used in _limits(root)]
+    nodes = (sum(node.get(key, 0) for key in _NODE_FREE) for node in _nodes(root))
+    return min([free, *left, max(nodes, default=free)])
 
 
 def killed_for_memory(root: Path = Path("/")) -> int | None:
@@ -61,6 +68,20 @@ def _of_kernel(meminfo: Path, key: str) -> int | None:
         return None
     kilobytes = next((line.split()[1] for line in lines if line.startswith(key)), None)
     return int(kilobytes) * 1024 if kilobytes else None
+
+
+def _nodes(root: Path) -> list[dict[str, int]]:
+    """What the kernel tells of each NUMA node, of several: vLLM on the CPU takes its memory from one of them."""
+    found = []
+    for path in sorted((root / "sys/devices/system/node").glob("node[0-9]*/meminfo")):
+        try:
+            # `Node 0 MemTotal:  97421888 kB`
+            rows = [line.split() for line in path.read_text(encoding="ascii").splitlines()]
+        except OSError:
+            continue
+        node = {row[2].rstrip(":"): int(row[3]) * 1024 for row in rows if len(row) > 3 and row[3].isdecimal()}
+        found += [node] if "MemTotal" in node else []
+    return found if len(found) > 1 else []
 
 
 def _limits(root: Path) -> Iterator[tuple[int, int]]:
