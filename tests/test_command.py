@@ -179,22 +179,13 @@ def test_leaves_the_kv_cache_to_a_user_who_sized_it(
 
 
 class TestKvCacheOnCpu:
-    # Of the dimensions that a real vLLM was asked about: 8192 bytes a token, 4608 bytes a token.
+    # Of the dimensions that a real vLLM was asked about: 8192 bytes a token.
     LLAMA: Mapping[str, object] = {
         "num_hidden_layers": 2,
         "num_attention_heads": 32,
         "num_key_value_heads": 8,
         "hidden_size": 4096,
     }
-    LATENT: Mapping[str, object] = {"num_hidden_layers": 4, "kv_lora_rank": 512, "qk_rope_head_dim": 64}
-
-    def test_bytes_a_token(self) -> None:
-        assert memory.bytes_per_token(self.LLAMA) == 8192
-        assert memory.bytes_per_token(self.LATENT) == 4608
-        assert memory.bytes_per_token({"text_config": self.LLAMA}) == 8192
-        assert memory.bytes_per_token({**self.LLAMA, "head_dim": 64}) == 4096
-        assert memory.bytes_per_token({"num_hidden_layers": "two"}) is None
-        assert memory.bytes_per_token({}) is None
 
     def test_a_quarter_of_what_is_available_between_64_mib_and_4_gib(self) -> None:
         sizes = [memory.kv_cache_on_cpu({}, context=None, available=n * GIB) for n in (0, 8, 64)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from modelctl import project as projects
-from modelctl.engine import discovery, home
+from modelctl.engine import discovery, gpus, home
 from modelctl.engine.discovery import Engine
 from modelctl.errors import ModelctlError, NoRoomError, NotAllowedError, NotFoundError
 from tests.standin.engines import make_engine
@@ -310,8 +310,7 @@ def test_a_gpu_is_seen_by_what_its_driver_puts_there(tmp_path: Path, paths: list
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.touch()
-    assert discovery.gpu(tmp_path) == gpu
-    assert discovery.has_gpu(tmp_path) == (gpu is not None)
+    assert gpus.gpu(tmp_path) == gpu
     engines = {device: Engine(Path("/p"), "1", device, "vllm", "") for device in ("cuda", "rocm", "cpu")}
     assert (discovery.unusable(engines["cuda"], root=tmp_path) is None) == (gpu == "nvidia")
     assert (discovery.unusable(engines["rocm"], root=tmp_path) is None) == (gpu == "amd")

@@ -44,6 +44,13 @@ NO_INDEX = {
     "UV_NO_CONFIG": "1",
     "UV_OFFLINE": "1",
 }
+# More than any machine has room for.
+LONG = json.dumps(
+    {
+        **json.loads(tiny_model()["config.json"]),
+        "max_position_embeddings": 1 << 36,
+    }
+)
 CHAT = {"choices": [{"message": {"content": "hm"}}], "usage": {"completion_tokens": 1}}
 EMBEDDINGS = {"data": [{"embedding": [1.0, 0.0]}, {"embedding": [0.9, 0.4]}, {"embedding": [0.0, 1.0]}]}
 
@@ -143,8 +150,10 @@ def looking(yard: Yard) -> None:
     yard.store.add(OTHER)
     yard.store.blob(OTHER, "config.json").unlink()
     yard.print("list")
-    yard.print("show", NAME)
-    yard.print("show", OTHER)
+    yard.print("show", NAME, env={"MODELCTL_VLLM_PYTHON": str(yard.engine)})
+    yard.print("show", OTHER, env={"MODELCTL_VLLM_PYTHON": str(yard.folder / "gone")})
+    yard.store.add("acme/long", files=tiny_model(**{"config.json": LONG}))
+    yard.print("show", "acme/long")
     yard.print("show", "acme/none", code=3)
     yard.print("use", NAME)
     # Status: the same model in both places, what hf_xet keeps, a stored token.

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from modelctl.engine import discovery, home
+from modelctl.engine import gpus, home
 from modelctl.store import disk
 from tests.command import Command, Finished
 from tests.standin.engines import make_engine
 
-GPU = {"nvidia": "NVIDIA", "amd": "AMD", None: "none"}[discovery.gpu()]
+GPU = {"nvidia": "NVIDIA", "amd": "AMD", None: "none"}[gpus.gpu()]
 Environ = dict[str, str | None]
 
 
@@ -55,7 +55,7 @@ def test_status_without_any_vllm_names_the_command_that_brings_one(run: Command,
         "schema": 1,
         **dict.fromkeys(("version", "device", "distribution", "python", "how", "problem")),
         "found": False,
-        "gpu": discovery.gpu(),
+        "gpu": gpus.gpu(),
         "own": {
             "path": str(engines),
             **dict.fromkeys(("state", "version", "size", "installed")),
@@ -98,7 +98,7 @@ def test_status_shows_what_is_broken_or_left_over(run: Command, env: Environ, ou
     )
 
 
-@pytest.mark.skipif(discovery.gpu() == "nvidia", reason="here the build for GPUs can be used")
+@pytest.mark.skipif(gpus.gpu() == "nvidia", reason="here the build for GPUs can be used")
 def test_status_says_what_stands_in_the_way(run: Command, env: Environ, tmp_path: Path) -> None:
     python = make_engine(tmp_path / "venv", version="0.33.0")
     done = run("engine", "status", "--python", python, env=env)

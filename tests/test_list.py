@@ -131,6 +131,7 @@ def test_json_says_all_that_is_known(run: Command, store: StoreBuilder, cache: S
                 "context_length": 4096,
                 "license": "mit",
                 "fits": None,
+                "fits_context": None,
                 "other_copies": [str(cache.paths("acme/tiny").folder)],
                 "problems": [problem],
             }

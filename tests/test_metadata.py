@@ -1,6 +1,7 @@
 """What is read of a model's own files: headers, configuration, card; and what nonsense in them does."""
 
 import json
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelctl.share.safetensors import encode
-from modelctl.store import card, context, gguf, metadata, safetensors, scan
+from modelctl.store import card, context, gguf, metadata, reading, safetensors, scan
 from modelctl.store.header import Damage, Header
 from modelctl.store.model import Facts, Model
 from tests.checkpoints import CONFIG, generator, sharded, tensor, weights
@@ -42,6 +43,7 @@ def test_a_model_that_generates(store: StoreBuilder) -> None:
         quantization=None,
         context_length=4096,
         license="mit",
+        weights=84,
     )
     assert model.servable is True
 
@@ -247,6 +249,7 @@ def test_gguf(store: StoreBuilder) -> None:
         quantization="Q4_K_M",
         context_length=8192,
         license=None,
+        weights=420 + 1152 + 1024,
     )
 
 
@@ -323,7 +326,9 @@ WHOLE_GGUF = gguf_file({"a": (2, (32, 2), 36), "b": (0, (4,), 16)})
         (b"GGML" + bytes(100), "is no GGUF file"),
         (b"GGUF" + struct.pack("<IQQ", 9, 0, 0), "has version 9 of the GGUF format, which is not known"),
         (WHOLE_GGUF[:60], "ends inside its header"),
-        (b"GGUF" + struct.pack("<IQQ", 3, 1 << 60, 0), "ends inside its header"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 1 << 60, 0), "has a header that makes no sense"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 0, 1 << 60), "has a header that makes no sense"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 1000, 0), "ends inside its header"),
         (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", 1 << 62), "ends inside its header"),
         (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<QI", 0, 99), "has a header that makes no sense"),
         (WHOLE_GGUF[:-20], "is cut off: 4 bytes of its tensors are missing"),
@@ -342,6 +347,38 @@ def test_no_header_raises(tmp_path: Path, at: int, noise: bytes, cut: int) -> No
         path, size = as_file(tmp_path, spoiled)
         for read_header in (safetensors.read, gguf.read):
             assert isinstance(read_header(path, size), (Header, Damage))
+
+
+def bytes_read() -> int:
+    """What this process has read so far, by the kernel's count."""
+    counts = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(counts["rchar"])
+
+
+# Lengths and counts that are true of no file: read as they say, they would be all of it, or all there is.
+LENGTHS = st.sampled_from([0, 8, 10**6, 24_000_000, 25_000_000, 90_000_000, 1 << 40, (1 << 64) - 1])
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(first=LENGTHS, second=LENGTHS, text=st.sampled_from([b"", b"{", b'{"t": ', b"[" * 1000, b"GGUF"]))
+def test_no_header_is_read_beyond_a_bound(tmp_path: Path, first: int, second: int, text: bytes) -> None:
+    path = tmp_path / "sparse"
+    for start in (struct.pack("<Q", first) + text, b"GGUF" + struct.pack("<IQQQ", 3, first, second, first) + text):
+        path.write_bytes(start)
+        os.truncate(path, 60_000_000)
+        for read_header in (safetensors.read, gguf.read):
+            before = bytes_read()
+            assert isinstance(read_header(path, 60_000_000), (Header, Damage))
+            assert bytes_read() - before < 25_010_000
+
+
+def test_no_document_is_read_beyond_a_bound(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"architectures": ["')
+    os.truncate(path, 60_000_000)
+    before = bytes_read()
+    assert reading.document(path) is None
+    assert bytes_read() - before < 25_010_000
 
 
 JUNK = st.recursive(

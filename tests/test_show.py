@@ -1,6 +1,7 @@
 """`modelctl show`, as a person and as a program sees it."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,8 @@ def test_json_has_the_keys_of_list_and_the_files(run: Command, store: StoreBuild
     paths = store.paths("acme/tiny")
     (revision,) = model.pop("revisions")
     (counted,) = listed.pop("revisions")
+    assert document.pop("engine") == {"version": None, "device": None, "knows": None, "note": None}
+    assert document.pop("memory")["why"] == "its configuration does not tell how large its KV cache is"
     assert document == {"schema": 1, "model": listed}
     files = revision.pop("files")
     assert revision == {**{key: counted[key] for key in counted if key != "files"}, "path": str(paths.snapshot(commit))}
@@ -96,6 +99,41 @@ def test_one_revision_of_several(run: Command, store: StoreBuilder) -> None:
     for name in ("v1", old, old[:9]):
         (revision,) = run("show", f"tiny@{name}", "--json").json["model"]["revisions"]
         assert revision["commit"] == old
+
+
+def test_the_reasoning(run: Command, store: StoreBuilder) -> None:
+    store.add("acme/tiny")
+    done = run("show", "tiny", "--memory")
+    assert (done.code, done.stderr) == (0, "")
+    size = r"[\d.]+ [MG]B"
+    assert re.fullmatch(
+        rf"acme/tiny on the CPU, with {size} of {size} RAM free\n"
+        r" +BYTES  HOW\n"
+        r"  weights        988\.4 kB  494\.2K parameters, as vLLM loads them\n"
+        r"  runtime          1\.9 GB  Python, torch and vLLM; an estimate\n"
+        r"  activations      5\.8 MB  what one step computes; an estimate\n"
+        r"  sampler        405\.5 kB  as many requests at a time as vLLM allows; an estimate\n"
+        r"  one request      2\.2 MB  KV cache of 2,048 tokens, 1,024 bytes for each\n"
+        r"  needed           1\.9 GB  for one request of full length\n"
+        rf"  usable +{size}  what is free of {size} RAM\n"
+        rf"  for the cache +{size}  usable without all but the request\n"
+        r"\n"
+        r"fits: yes, with its whole context of 2,048 tokens\n"
+        r"room for [\d,]+ tokens in all requests together\n",
+        done.stdout,
+    )
+    told = run("show", "tiny", "--json").json
+    (listed,) = run("list", "--json").json["models"]
+    assert (listed["fits"], listed["fits_context"]) == (True, 2048)
+    assert (told["memory"]["fits"], told["memory"]["device"], told["memory"]["gpus"]) == (True, "cpu", 0)
+    assert told["memory"]["request"] == 17 * 128 * 1024
+
+
+def test_a_revision_is_shown_with_what_it_is(run: Command, store: StoreBuilder) -> None:
+    store.add("acme/tiny", files=generator(model__safetensors=weights({"a": (3,)})), revision="v1")
+    store.add("acme/tiny", files=generator())
+    shown = [run("show", f"tiny@{name}", "--json").json["model"]["parameters"] for name in ("v1", "main")]
+    assert shown == [3, 42]
 
 
 def test_names_that_mean_nothing_or_too_much(run: Command, store: StoreBuilder) -> None:

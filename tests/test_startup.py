@@ -17,7 +17,8 @@ LOADED = {
     ("list",): TYPER,
     ("list", "--json"): TYPER,
     ("list", "-q"): TYPER,
-    ("show", "tiny"): TYPER,
+    # Where an engine of our own would lie.
+    ("show", "tiny"): TYPER | {"platformdirs"},
     ("status",): TYPER | {"platformdirs"},
     ("prune",): TYPER,
 }

@@ -114,7 +114,7 @@ def _check_sample(*, require_real: bool) -> None:
 
 def _serving(project: "Project", *, install: bool) -> Serving:
     """What is to be served with: found and fit for this machine, else installed where the user wants that."""
-    from modelctl.engine import discovery, environment, home
+    from modelctl.engine import discovery, environment, gpus, home
 
     engine = discovery.find(project)
     problem = discovery.unusable(engine) if engine else None
@@ -124,7 +124,7 @@ def _serving(project: "Project", *, install: bool) -> Serving:
         return Serving(None, None, problem.message if problem else "no vLLM is installed")
     if problem and projects.vllm_python(project) is not None:
         raise problem  # the named one would still be used after an installation
-    build: Build = "cuda" if discovery.gpu() == "nvidia" else "cpu"
+    build: Build = "cuda" if gpus.gpu() == "nvidia" else "cpu"
     return Serving(None, environment.plan(home.default(), build, environ=project.environ, log=home.log()), None)
 
 

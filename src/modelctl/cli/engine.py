@@ -70,13 +70,13 @@ def install(
 
     Its pins never meet those of anything else. `serve` uses it where nothing else is named.
     """
-    from modelctl.engine import discovery, environment, home
+    from modelctl.engine import discovery, environment, gpus, home
 
     if cpu and cuda:
         raise UsageError("`--cpu` and `--cuda` contradict each other", hint="give one of them")
     environ = projects.locate().environ
     out = show.Output(json=json)
-    build: Build = "cuda" if cuda or (not cpu and discovery.gpu() == "nvidia") else "cpu"
+    build: Build = "cuda" if cuda or (not cpu and gpus.gpu() == "nvidia") else "cpu"
     folder = home.default()
     present = None if force else environment.installed(folder, environ=environ)
     if present and environment.serves(present, build, version) and not dry_run:
@@ -117,22 +117,20 @@ def status(
     json: options.Json = False,
 ) -> None:
     """Show which vLLM is used, and why."""
-    from modelctl.engine import discovery, home
+    from modelctl.engine import discovery, gpus, home
 
     out = show.Output(json=json)
     engine = discovery.find(projects.locate(), python=python)
     problem = discovery.unusable(engine) if engine else None
     if json:
         error = show.error_object(problem) if problem else None
-        out.object(
-            {**engine_object(engine), "problem": error, "gpu": discovery.gpu(), "own": _own_object(home.default())}
-        )
+        out.object({**engine_object(engine), "problem": error, "gpu": gpus.gpu(), "own": _own_object(home.default())})
     else:
         _show_status(out, engine, problem)
 
 
 def _show_status(out: show.Output, engine: "Engine | None", problem: "ModelctlError | None") -> None:
-    from modelctl.engine import discovery, home
+    from modelctl.engine import discovery, gpus, home
 
     own = _own_object(home.default())
     out.line(f"vLLM    {_described(engine) if engine else 'none'}")
@@ -140,7 +138,7 @@ def _show_status(out: show.Output, engine: "Engine | None", problem: "ModelctlEr
         out.line(f"python  {engine.python}")
         out.line(f"found   {engine.how}")
     out.line(f"own     {own['path']} ({own['state'] + ', ' + show.size(own['size']) if own['state'] else 'none'})")
-    out.line(f"GPU     {_GPUS[discovery.gpu()]}")
+    out.line(f"GPU     {_GPUS[gpus.gpu()]}")
     if own["state"] == "broken":
         out.say(f"problem: the interpreter of `{own['path']}` is gone from this machine")
         out.say("hint: `modelctl engine install` makes the environment anew")

@@ -88,20 +88,30 @@ def list_models(
         return
     from modelctl.store import scan
 
-    models = scan.scan_project(project, chosen)
-    found = select(models)[:limit] if select else models
-    if json:
-        from modelctl.cli import models as shown
+    def found() -> "Sequence[Model]":
+        models = scan.scan_project(project, chosen)
+        return select(models)[:limit] if select else models
 
-        listed = [shown.model_object(model) for model in found]
-        out.object({"models_dir": str(project.models_dir), "models": listed})
-    elif quiet:
-        for model in found:
+    if json:
+        _print_objects(out, project, found)
+        return
+    models = found()
+    if quiet:
+        for model in models:
             _show_id(out, model, revisions=revisions)
-    elif found:
-        _show_table(out, found, revisions=revisions)
+    elif models:
+        _show_table(out, models, revisions=revisions)
     else:
-        _say_nothing_found(out, project, len(models))
+        _say_nothing_found(out, project, len(chosen))
+
+
+def _print_objects(out: show.Output, project: "Project", found: "Callable[[], Sequence[Model]]") -> None:
+    from modelctl.cli import fitting
+    from modelctl.cli import models as shown
+
+    with fitting.asked(project) as machine:
+        listed = [shown.model_object(model, machine.fit(model)) for model in found()]
+    out.object({"models_dir": str(project.models_dir), "models": listed})
 
 
 def _selection(

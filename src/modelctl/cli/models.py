@@ -1,11 +1,14 @@
 """How a model is shown: its keys under `--json`, its row in a table, its problems."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelctl.cli import output as show
 from modelctl.cli.output import Column, Output
 from modelctl.store.model import Model, Problem, Revision
+
+if TYPE_CHECKING:
+    from modelctl.engine.fitting import Fit
 
 COLUMNS = (
     Column("NAME"),
@@ -29,8 +32,8 @@ REVISION_COLUMNS = (
 _SHORT = 12
 
 
-def model_object(model: Model) -> dict[str, Any]:
-    """The model under `--json`."""
+def model_object(model: Model, fit: "Fit | None" = None) -> dict[str, Any]:
+    """The model under `--json`; `fit` says how it fits this machine."""
     facts = model.facts
     return {
         "id": model.id,
@@ -53,8 +56,8 @@ def model_object(model: Model) -> dict[str, Any]:
         "quantization": facts.quantization,
         "context_length": facts.context_length,
         "license": facts.license,
-        # Nothing estimates it yet.
-        "fits": None,
+        "fits": fit.fits if fit else None,
+        "fits_context": fit.context if fit else None,
         "other_copies": list(model.other_copies),
         "problems": [problem_object(problem) for problem in model.problems],
     }

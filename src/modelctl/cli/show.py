@@ -1,7 +1,7 @@
 """`modelctl show`: all that is known of one model."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -12,6 +12,8 @@ from modelctl.cli import output as show
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from modelctl.engine.fitting import Fit
+    from modelctl.project import Project
     from modelctl.store.model import Model, Revision
 
 EPILOG = """\b
@@ -19,6 +21,7 @@ Examples:
   modelctl show Qwen/Qwen3-0.6B
   modelctl show qwen3-0.6b
   modelctl show qwen3-0.6b@main --json
+  modelctl show qwen3-0.6b --memory
 """
 
 
@@ -29,20 +32,32 @@ def show_model(
             metavar="NAME[@REV]", help="A model, or any unique part of its name.", autocompletion=completion.models
         ),
     ],
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Show what it needs of this machine's memory, and why it fits or not.")
+    ] = False,
     models_dir: options.ModelsDir = None,
     json: options.Json = False,
 ) -> None:
-    """Show one model: its facts, revisions, files and problems."""
+    """Show one model: its facts, whether it fits, files and problems."""
+    from modelctl.cli import fitting
+    from modelctl.cli import memory as reasons
     from modelctl.store import scan
 
-    model, named = scan.find(projects.locate(models_dir), name)
-    if named.revision is not None:
-        model = model._replace(revisions=(scan.revision_of(model, named.revision),))
-    out = show.Output(json=json)
+    project, out = projects.locate(models_dir), show.Output(json=json)
+    with fitting.asked(project) as machine:
+        model, named = scan.find(project, name)
+        if named.revision is not None:
+            model = scan.at(model, scan.revision_of(model, named.revision))
+        fit = machine.fit(model)
     if json:
-        out.object({"model": model_object(model)})
+        about = {"engine": _engine(project, model)._asdict(), "memory": reasons.fits_object(fit, machine.machine)}
+        out.object({"model": model_object(model, fit), **about})
         return
-    for line in _lines(model):
+    if memory:
+        for line in reasons.lines(model, fit, machine.machine):
+            out.line(line)
+        return
+    for line in _lines(model, _engine(project, model), reasons.sentence(fit)):
         out.line(line)
     for problem in model.problems:
         out.say(f"problem: {problem.message}")
@@ -50,21 +65,47 @@ def show_model(
             out.say(f"hint: `{problem.fix}`")
 
 
-def model_object(model: "Model") -> dict[str, Any]:
+class _Engine(NamedTuple):
+    """The vLLM that would serve the model, and whether it knows the architecture."""
+
+    version: str | None = None
+    device: str | None = None
+    knows: bool | None = None
+    note: str | None = None
+
+
+def _engine(project: "Project", model: "Model") -> _Engine:
+    from modelctl.engine import architectures, discovery
+    from modelctl.errors import ModelctlError
+
+    try:
+        engine = discovery.find(project)
+    except ModelctlError as error:
+        return _Engine(note=error.message)
+    if engine is None:
+        return _Engine()
+    # A GGUF file names architectures in words of its own.
+    architecture = None if model.facts.format == "gguf" else model.facts.architecture
+    answer = architectures.asked(engine, architecture)
+    return _Engine(engine.version, engine.device, answer.knows, answer.note)
+
+
+def model_object(model: "Model", fit: "Fit | None" = None) -> dict[str, Any]:
     """The keys of `list`, and the files of each revision."""
     from modelctl.cli import models
 
     revisions = [{**models.revision_object(one), "files": _files(one), "path": one.path} for one in model.revisions]
-    return {**models.model_object(model), "revisions": revisions}
+    return {**models.model_object(model, fit), "revisions": revisions}
 
 
 def _files(revision: "Revision") -> list[dict[str, Any]]:
     return [{"name": file.name, "size": file.size, "path": file.path, "blob": file.blob} for file in revision.files]
 
 
-def _lines(model: "Model") -> Iterator[str]:
+def _lines(model: "Model", engine: _Engine, fits: str | None) -> Iterator[str]:
     yield model.id
-    facts = [(label, text) for label, text in _facts(model) if text]
+    told = (("engine", _known(engine)), ("fits", fits))
+    facts = [(label, text) for label, text in (*_facts(model), *told) if text]
     width = max(len(label) for label, _ in facts)
     for label, text in facts:
         yield f"  {label.ljust(width)}  {text}"
@@ -97,6 +138,12 @@ def _facts(model: "Model") -> Iterator[tuple[str, str | None]]:
     yield "license", facts.license
     yield "modified", show.age(model.modified)
     yield "used", show.age(model.used) if model.used else None
+
+
+def _known(engine: _Engine) -> str | None:
+    if engine.note or engine.knows is None:
+        return engine.note
+    return f"vLLM {engine.version} knows its architecture"
 
 
 def _served(model: "Model") -> str:

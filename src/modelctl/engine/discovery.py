@@ -6,13 +6,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
 
 from modelctl import project as projects
-from modelctl.engine import home
+from modelctl.engine import gpus, home
 from modelctl.errors import ModelctlError, NoRoomError, NotAllowedError, NotFoundError
 from modelctl.project import Project
 
@@ -28,13 +28,14 @@ _INSTALL_CPU = "`modelctl engine install --cpu` puts the build for the CPU into 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A vLLM: the interpreter that has it, and how that was found."""
+    """A vLLM: the interpreter that has it, how that was found, and the folder of its package."""
 
     python: Path
     version: str
     device: Device | None
     distribution: str
     how: str
+    package: Path | None = field(default=None, compare=False)
 
 
 def find(project: Project, *, python: Path | None = None) -> Engine | None:
@@ -65,26 +66,10 @@ def required(project: Project, *, python: Path | None = None) -> Engine:
     return engine
 
 
-def gpu(root: Path = Path("/")) -> Literal["nvidia", "amd"] | None:
-    """Whose GPU the machine has, by what its driver puts under `root`; no tool is asked."""
-    cards = root / "proc/driver/nvidia/gpus"
-    if (cards.is_dir() and any(cards.iterdir())) or (root / "dev/nvidiactl").exists():
-        return "nvidia"
-    # Windows' subsystem: the device is there for a card of any maker, CUDA's library for NVIDIA's.
-    if (root / "dev/dxg").exists() and (root / "usr/lib/wsl/lib/libcuda.so.1").exists():
-        return "nvidia"
-    return "amd" if (root / "dev/kfd").exists() else None
-
-
-def has_gpu(root: Path = Path("/")) -> bool:
-    """Whether the machine has a GPU that a build of vLLM could use."""
-    return gpu(root) is not None
-
-
 def unusable(engine: Engine, *, root: Path = Path("/")) -> ModelctlError | None:
     """Why this vLLM cannot start on this machine, as far as that can be told before it is tried."""
     needed = {"cuda": "nvidia", "rocm": "amd"}.get(engine.device or "")
-    if needed is None or gpu(root) == needed:
+    if needed is None or gpus.gpu(root) == needed:
         return None
     maker = {"nvidia": "NVIDIA", "amd": "AMD"}[needed]
     hint = _INSTALL_CPU
@@ -123,9 +108,9 @@ def probe(python: Path, *, how: str, environ: Mapping[str, str]) -> Engine | Non
         last = (ran.stderr.strip().splitlines() or [f"exit code {ran.returncode}"])[-1]
         raise NotFoundError(f"`{python}` does not answer as a Python does: {last}", hint="name a Python that has vLLM")
     match answer:
-        case {"version": str(version), "distribution": str(distribution), "device": device}:
+        case {"version": str(version), "distribution": str(distribution), "device": device, "folder": str(folder)}:
             known = device if device in get_args(Device) else None
-            return Engine(python, version, known, distribution, how)
+            return Engine(python, version, known, distribution, how, Path(folder))
         case _:
             return None
 

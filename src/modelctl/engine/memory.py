@@ -1,46 +1,158 @@
-"""How much memory vLLM needs (pure)."""
+"""How much memory vLLM needs for a model, and how long a context a device has room for (pure).
 
+The KV cache is counted as vLLM counts it. What it takes beside weights and cache is an estimate: it knows only after it
+has run the model once.
+"""
+
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modelctl.engine import dimensions, kv_cache, layers
+from modelctl.engine.layers import Shares
 
 MIB, GIB = 2**20, 2**30
+UTILIZATION = 0.92
+# Of a model that does not say how long a text it takes, as vLLM presumes.
+DEFAULT_CONTEXT = 2048
 _LEAST, _MOST = 64 * MIB, 4 * GIB
-# The model runs in two bytes a number: vLLM turns float32 checkpoints into a half-width type.
-_BYTES_A_NUMBER = 2
-# The cache is dealt out in blocks of this many tokens on the CPU, and one block is never given to a request.
-_BLOCK = 128
+# Python, torch and vLLM: on a GPU CUDA's own share, on the CPU three processes.
+_RUNTIME_ON_GPU, _RUNTIME_ON_CPU = 750 * MIB, 1800 * MIB
+_GRAPHS = 600 * MIB
 
 
-def kv_cache_on_cpu(config: Mapping[str, object], *, context: int | None, available: int) -> int:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Need:
+    """What decides how much memory a model needs: bytes of its weights, its configuration, its own context length."""
+
+    weights: int
+    config: Mapping[str, Any]
+    context: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Device:
+    """One GPU, or the RAM of a machine without one: bytes it has, and that are free."""
+
+    total: int
+    free: int
+    is_cpu: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terms:
+    """On which terms vLLM is to run it; what is `None` is vLLM's own choice for the device."""
+
+    tensor: int = 1
+    pipeline: int = 1
+    utilization: float = UTILIZATION
+    context: int | None = None
+    batch: int | None = None
+    sequences: int | None = None
+    cache_width: int | None = None
+    eager: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """What each of `devices` devices has to hold, in bytes, and what that leaves.
+
+    `usable` is what vLLM may take of a device. `per_token` and `request` (one of `wanted` tokens) are of the KV cache,
+    for which `cache` bytes are left: room for requests of up to `context` tokens, 0 where for none. `tokens` is what
+    vLLM reports as the size of the cache at that context; `None` for a model that keeps none.
+    """
+
+    device: Device
+    devices: int
+    usable: int
+    weights: int
+    activations: int
+    sampler: int
+    runtime: int
+    graphs: int
+    per_token: int
+    request: int
+    cache: int
+    wanted: int
+    context: int
+    tokens: int | None
+
+    @property
+    def rest(self) -> int:
+        """What is needed beside weights and cache."""
+        return self.activations + self.sampler + self.runtime + self.graphs
+
+    @property
+    def needed(self) -> int:
+        """For one request of `wanted` tokens."""
+        return self.weights + self.rest + self.request
+
+
+def estimate(need: Need, device: Device, terms: Terms) -> Estimate | None:
+    """What vLLM needs on one device of its share; `None` where the model's configuration does not tell its cache."""
+    shares = Shares(
+        tensor=terms.tensor,
+        pipeline=terms.pipeline,
+        cache_width=terms.cache_width or cache_width(need.config),
+        is_cpu=device.is_cpu,
+    )
+    found = layers.of(need.config, shares)
+    if found is None:
+        return None
+    pool = kv_cache.pool(found, is_cpu=device.is_cpu)
+    devices = terms.tensor * terms.pipeline
+    wanted = terms.context or need.context or DEFAULT_CONTEXT
+    batch, sequences = _defaults(device, devices)
+    batch, sequences = terms.batch or batch, terms.sequences or sequences
+    config = layers.completed(need.config)
+    usable = device.free if device.is_cpu else min(math.floor(device.total * terms.utilization), device.free)
+    weights = -(-need.weights // devices)
+    activations = _activations(config, batch, tensor=terms.tensor)
+    sampler = 3 * sequences * (dimensions.vocabulary(config) or 0) * 4 if pool.groups else 0
+    runtime = _RUNTIME_ON_CPU if device.is_cpu else _RUNTIME_ON_GPU
+    graphs = 0 if device.is_cpu or terms.eager else _GRAPHS
+    cache = usable - weights - activations - sampler - runtime - graphs
+    longest = pool.longest(cache, context=wanted, batch=batch) if cache >= 0 else 0
+    dealt = min(cache, _dealt_on_cpu(pool.request(longest, batch=batch), device.free)) if device.is_cpu else cache
+    return Estimate(
+        device=device,
+        devices=devices,
+        usable=usable,
+        weights=weights,
+        activations=activations,
+        sampler=sampler,
+        runtime=runtime,
+        graphs=graphs,
+        per_token=pool.bytes_per_token,
+        request=pool.request(wanted, batch=batch),
+        cache=cache,
+        wanted=wanted,
+        context=longest,
+        tokens=pool.capacity(dealt, context=longest, batch=batch) if longest else None,
+    )
+
+
+def cache_width(config: Mapping[str, Any]) -> int:
+    """Bytes of a number in the cache: two, but one where the checkpoint was quantised with its cache."""
+    quantization = config.get("quantization_config")
+    own = quantization if isinstance(quantization, Mapping) else {}
+    scheme = own.get("kv_cache_scheme")
+    is_small = isinstance(scheme, Mapping) and scheme.get("num_bits") == 8
+    return 1 if is_small or str(own.get("kv_cache_quant_algo")).upper() == "FP8" else 2
+
+
+def kv_cache_on_cpu(config: Mapping[str, Any], *, context: int | None, available: int) -> int:
     """Bytes for the KV cache on the CPU, where vLLM's own default is nearly all memory of a NUMA node.
 
     A quarter of the memory that is `available`, at most 4 GiB, but room for one request of `context` tokens.
     """
-    tokens = (-(-context // _BLOCK) + 1) * _BLOCK if context else 0
-    one_request = (bytes_per_token(config) or 0) * tokens
-    return max(_LEAST, one_request, min(_MOST, available // 4))
-
-
-def bytes_per_token(config: Mapping[str, object]) -> int | None:
-    """What one token takes in the KV cache of a model with plain or latent attention in all layers."""
-    nested = config.get("text_config")
-    config = {**config, **nested} if isinstance(nested, Mapping) else config
-    layers = _number(config, "num_hidden_layers", "n_layer", "num_layers", "n_layers")
-    if layers is None:
-        return None
-    if (rank := _number(config, "kv_lora_rank")) is not None:
-        return layers * (rank + (_number(config, "qk_rope_head_dim") or 0)) * _BYTES_A_NUMBER
-    heads = _number(config, "num_attention_heads", "n_head", "n_heads")
-    hidden = _number(config, "hidden_size", "n_embd", "d_model")
-    kv_heads = (
-        _number(
-            config, "num_key_value_heads", "n_head_kv", "num_kv_heads", "multi_query_group_num", "num_attention_groups"
-        )
-        or heads
-    )
-    head_dim = _number(config, "head_dim") or (hidden // heads if hidden and heads else None)
-    if kv_heads is None or head_dim is None:
-        return None
-    return layers * 2 * kv_heads * head_dim * _BYTES_A_NUMBER
+    one_request = 0
+    found = layers.of(config, Shares(cache_width=cache_width(config), is_cpu=True))
+    if context and found:
+        batch = _defaults(Device(total=0, free=0, is_cpu=True), 1)[0]
+        one_request = kv_cache.pool(found, is_cpu=True).request(context, batch=batch)
+    return _dealt_on_cpu(one_request, available)
 
 
 def context_length(text: str) -> int | None:
@@ -54,7 +166,21 @@ def context_length(text: str) -> int | None:
     return tokens if tokens > 0 else None
 
 
-def _number(config: Mapping[str, object], *names: str) -> int | None:
-    """The first of these keys that holds a positive whole number."""
-    values = (config.get(name) for name in names)
-    return next((value for value in values if isinstance(value, int) and value > 0), None)
+def _defaults(device: Device, devices: int) -> tuple[int, int]:
+    """The tokens that vLLM's server computes in one step, and the requests that it serves at a time."""
+    if device.is_cpu:
+        return 2048 * devices, 128 * devices
+    if device.total >= 160 * GIB:
+        return 16384, 1024
+    return (8192, 1024) if device.total >= 70 * GIB else (2048, 256)
+
+
+def _activations(config: Mapping[str, Any], batch: int, *, tensor: int) -> int:
+    """The numbers between two layers, and inside the widest."""
+    hidden = dimensions.hidden_size(config) or 0
+    inner = dimensions.intermediate_size(config) or 0
+    return batch * (2 * hidden + 3 * -(-inner // tensor)) * 2
+
+
+def _dealt_on_cpu(one_request: int, available: int) -> int:
+    return max(_LEAST, one_request, min(_MOST, available // 4))

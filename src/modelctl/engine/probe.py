@@ -22,7 +22,7 @@ DEVICES = ("cpu", "rocm", "tpu", "xpu")
 
 
 def answer() -> dict[str, str | None] | None:
-    """Version, distribution and device of this interpreter's vLLM; `None` if it has none."""
+    """Version, distribution, device and folder of this interpreter's vLLM; `None` if it has none."""
     spec = importlib.util.find_spec("vllm")
     # A folder without `__init__.py` is a package too, of nothing.
     if spec is None or spec.origin is None:
@@ -34,6 +34,7 @@ def answer() -> dict[str, str | None] | None:
         "distribution": distribution or "vllm",
         "version": version or "unknown",
         "device": named(distribution, version or "") or built(folder) or of_torch(),
+        "folder": str(folder),
     }
 
 

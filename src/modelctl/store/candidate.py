@@ -11,8 +11,8 @@ from modelctl.store.model import Facts, Problem, Revision, StoredFile
 from modelctl.store.plain import Obstacle, PlainFile
 from modelctl.store.sources import Source
 
-# What vLLM loads all the same: with a plugin, or together with another model.
-_LOADED_ALL_THE_SAME = {"gguf", "lora"}
+# What vLLM loads all the same: with a plugin, together with another model, or without what is left out here.
+_LOADED_ALL_THE_SAME = {"gguf", "lora", "beside"}
 _HINTS = {
     "unreadable": "import it as a user who may read it, or a copy of it",
     "outside": "`--follow-links` takes what it leads to",

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from modelctl.store import presumed
+
 _TEXT_CONFIGS = ("text_config", "llm_config", "language_config", "thinker_config")
 _LENGTHS = (
     "max_position_embeddings",
@@ -44,7 +46,7 @@ def length(config: Mapping[str, Any], *, sentence: Any = None, tokenizer: Any = 
     """
     if isinstance(sentence, Mapping) and (own := _count(sentence.get("max_seq_length"))):
         return own
-    text = text_config(config)
+    text = presumed.completed(text_config(config))
     known = [count for name in _LENGTHS if (count := _count(text.get(name)))]
     if not known:
         return None

@@ -11,9 +11,11 @@ from modelctl.store import reading
 from modelctl.store.header import Damage, Header, TornError
 
 MAGIC = b"GGUF"
-MAX_READ = 25 * 1024 * 1024
+MAX_READ = 25_000_000
 _VERSIONS = (2, 3)
 _MAX_DIMENSIONS = 8
+# Many times what any model has: a count beyond is none, and would be looked through entry by entry.
+_MAX_PAIRS, _MAX_TENSORS = 1 << 16, 1 << 18
 _STRING, _ARRAY = 8, 9
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 # ggml's tensor types: the name, and how many elements one block of how many bytes holds.
@@ -128,10 +130,12 @@ class _Cursor:
 def read(path: str | os.PathLike[str], size: int) -> Header | Damage:
     """The header of a file of `size` bytes, or what is wrong with the file."""
     # Nothing tells how long the header is; with a large vocabulary it takes some megabytes.
+    data = b""
     for limit in (1 << 20, 8 << 20, MAX_READ):
-        data = reading.head(path, limit)
-        if data is None:
+        more = reading.part(path, len(data), limit - len(data))
+        if more is None:
             return Damage("cannot be read")
+        data += more
         try:
             return _header(data, size)
         except TornError as torn:
@@ -158,6 +162,8 @@ def _counts(data: bytes) -> tuple[int, int]:
     version, tensors, pairs = struct.unpack_from("<IQQ", data, 4)
     if version not in _VERSIONS:
         raise TornError(f"has version {version} of the GGUF format, which is not known")
+    if tensors > _MAX_TENSORS or pairs > _MAX_PAIRS:
+        raise TornError("has a header that makes no sense")
     return tensors, pairs
 
 

@@ -6,7 +6,7 @@ Everything comes from files that other people wrote: what makes no sense is unkn
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from modelctl.store import card, checkpoint, context, servability
+from modelctl.store import card, checkpoint, context, footprint, servability
 from modelctl.store.checkpoint import Checkpoint
 from modelctl.store.header import Header
 from modelctl.store.model import Facts, Problem, Revision
@@ -83,6 +83,7 @@ def describe(found: Checkpoint) -> Description:
         quantization=quantization,
         context_length=_context_length(found, config or mistral, about, task),
         license=_license(found, fields),
+        weights=footprint.size(found, config, is_quantized=quantization is not None),
     )
     servable, problems = servability.of(found, described)
     return Description(described, servable, problems)

@@ -57,7 +57,10 @@ class Revision(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What config.json and the weights' headers say of a model; `None` is unknown."""
+    """What config.json and the weights' headers say of a model; `None` is unknown.
+
+    `weights` are the bytes that its weights take in memory, as vLLM loads them.
+    """
 
     format: Format | None = None
     task: str | None = None
@@ -67,6 +70,7 @@ class Facts(NamedTuple):
     quantization: str | None = None
     context_length: int | None = None
     license: str | None = None
+    weights: int | None = None
 
 
 class Extent(NamedTuple):

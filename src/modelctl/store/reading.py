@@ -4,7 +4,7 @@ import json
 import os
 from typing import Any
 
-MAX_JSON = 25 * 1024 * 1024
+MAX_JSON = 25_000_000 - 1
 
 
 def opened(path: str | os.PathLike[str]) -> int:

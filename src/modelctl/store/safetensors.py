@@ -10,7 +10,7 @@ from typing import Any
 from modelctl.store import reading
 from modelctl.store.header import Damage, Header, TornError
 
-MAX_READ = 25 * 1024 * 1024
+MAX_READ = 25_000_000 - 8
 # The library refuses headers above this.
 _MAX_HEADER = 100_000_000
 _BITS = {

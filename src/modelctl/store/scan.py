@@ -7,7 +7,7 @@ from modelctl import ref
 from modelctl.errors import NotFoundError, NotWholeError
 from modelctl.project import Project
 from modelctl.ref import ModelRef
-from modelctl.store import condition, contents, ids, inventory, layout
+from modelctl.store import condition, contents, ids, inventory, layout, metadata
 from modelctl.store.layout import RepoPaths
 from modelctl.store.model import Download, Extent, Location, Model, Revision
 
@@ -78,6 +78,12 @@ def revision_of(model: Model, name: str | None = None) -> Revision:
     here = [", ".join((*revision.refs, revision.commit[:12])) for revision in model.revisions]
     hint = f"here are {'; '.join(here)}" if here else f"`modelctl pull {model.id}@{name}` fetches it"
     raise NotFoundError(f"`{model.id}` has no revision `{name}` here", hint=hint)
+
+
+def at(model: Model, revision: Revision) -> Model:
+    """The model with one of its revisions alone, and what that one is; the state stays that of the model."""
+    facts = model.facts if revision is condition.default_of(model.revisions) else metadata.facts(revision)
+    return model._replace(revisions=(revision,), facts=facts)
 
 
 def downloads(hub: Path) -> tuple[Download, ...]:

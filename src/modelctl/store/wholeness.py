@@ -5,6 +5,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
+from modelctl.selection import MISTRAL_INDEX, SAFETENSORS_INDEX
 from modelctl.store.checkpoint import Checkpoint
 from modelctl.store.header import Damage, Header
 from modelctl.store.layout import is_digest
@@ -52,6 +53,7 @@ def judge(
         *_dangling(entries, fix=pull),
         *(Problem("size", message, mend) for message in missized.values()),
         *_malformed(checkpoint.headers, known=missized, fix=mend),
+        *_unreadable_index(checkpoint, fix=mend),
         *_unindexed(checkpoint, fix=mend if _has_hashes(checkpoint, listing) else pull and f"{pull} --force"),
         *_lacking(checkpoint, listing=listing),
     ]
@@ -148,6 +150,15 @@ def _malformed(
     for name, header in sorted(headers.items()):
         if isinstance(header, Damage) and name not in known:
             yield Problem("damaged", f"`{name}` {header.message}", fix)
+
+
+def _unreadable_index(checkpoint: Checkpoint, *, fix: str | None) -> Iterable[Problem]:
+    """An index that is none: vLLM follows it all the same, and fails."""
+    for name in (SAFETENSORS_INDEX, MISTRAL_INDEX):
+        file = checkpoint.files.get(name)
+        is_there = file is not None and file.content is not None and name in checkpoint.selection.names
+        if is_there and not isinstance(checkpoint.documents.get(name), dict):
+            yield Problem("damaged", f"`{name}` is no JSON object", fix)
 
 
 def _unindexed(checkpoint: Checkpoint, *, fix: str | None) -> Iterable[Problem]:
