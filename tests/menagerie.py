@@ -359,13 +359,14 @@ def indices() -> Iterator[tuple[str, Kind]]:
         "a shard out of the store",
         Kind(BROKEN, files=with_index({"weight_map": {**truth, "d": "../../../x.safetensors"}})),
     )
-    for what, value in {
-        "a list": [],
-        "no map": {},
-        "a map of numbers": {"weight_map": {"a": 1}},
-        "no JSON": "{",
-    }.items():
-        yield f"an index: {what}", Kind(READY, files=with_index(value))
+    odd: Mapping[str, tuple[State, object]] = {
+        "a list": (BROKEN, []),
+        "no JSON": (BROKEN, "{"),
+        "no map": (READY, {}),
+        "a map of numbers": (READY, {"weight_map": {"a": 1}}),
+    }
+    for what, (state, value) in odd.items():
+        yield f"an index: {what}", Kind(state, files=with_index(value))
 
 
 def listings() -> Iterator[tuple[str, Kind]]:

@@ -72,6 +72,10 @@ def look(run: Command, zoo: Zoo) -> None:
     calm(run("status", "--json"))
     calm(run("status", "--check"), code=1)
     calm(run("prune", "--dry-run", "--json", "--revisions"))
+    verified = {
+        one["id"]: one for one in calm(run("verify", "--all", "--json"), code=6).events[-1]["error"]["verified"]
+    }
+    assert {verified[name]["state"] for name in NEIGHBOURS} == {"whole"}
 
 
 def test_a_sample(run: Command, store: StoreBuilder) -> None:
@@ -102,9 +106,9 @@ class TestAll:
             shown = calm(run("show", animal.id, "--json"), code=code)
             if code == 0:
                 assert shown.json["model"]["state"] == KINDS[what].state
+                assert calm(run("verify", animal.id), code=None).code in {0, 6}, what
             calm(run("rm", animal.id, "--dry-run"), code=code)
             calm(run("rm", animal.id, "--yes"), code=code)
-            # What is beside it is asked again, since it may be gone without a listing as well.
             assert not os.path.lexists(animal.paths.folder), what
         assert set(states(run)) == set(NEIGHBOURS)
         assert zoo.image() == before

@@ -1,5 +1,6 @@
 """What commands that pull have in common: whom they ask, and how a pull is told."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -124,7 +125,11 @@ def say_files(out: show.Output, planned: "PullPlan") -> None:
         out.say(
             f"  to reuse: {show.plural(len(planned.twins), 'file')}, {reused} that the disk has already, once proven"
         )
-        if any(cache.resolve() in twin.path.parents for twin in planned.twins.values() for cache in planned.caches):
+        if any(
+            Path(os.path.realpath(cache)) in twin.path.parents
+            for twin in planned.twins.values()
+            for cache in planned.caches
+        ):
             out.say(f"  `modelctl migrate --from-cache {planned.id}` moves what your own cache has of it here instead")
     if not fetch and not planned.twins:
         out.say("  all of it is here")

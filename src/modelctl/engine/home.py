@@ -5,6 +5,7 @@ the next.
 """
 
 import json
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -149,7 +150,7 @@ def remove(planned: Removal, progress: Progress) -> int:
 
 def user_of(folder: Path, *, processes: Path = Path("/proc")) -> int | None:
     """A process with a file of `folder` in its memory, as far as the user may see that; Linux alone can tell."""
-    inside = f" {folder.resolve()}/".encode(errors="surrogateescape")
+    inside = f" {os.path.realpath(folder)}/".encode(errors="surrogateescape")
     for process in processes.glob("[0-9]*"):
         try:
             if inside in (process / "maps").read_bytes():

@@ -47,7 +47,7 @@ class Catalogue:
     """
 
     def __init__(self, hubs: Sequence[Path]) -> None:
-        self._hubs = [hub.resolve() for hub in hubs]
+        self._hubs = [Path(os.path.realpath(hub)) for hub in hubs]
         self._known: dict[tuple[Path, str], RepoPaths] = {}
         self._trees: dict[Path, tuple[tuple[int, int], Mapping[str, tree.TreeFile] | None]] = {}
         self._hashes: dict[Path, tuple[tuple[int, int], tree.TreeFile]] = {}
@@ -203,7 +203,7 @@ def _listed(paths: RepoPaths, commit: str, name: str, known: tree.TreeFile, *, i
 def _content(hub: Path, path: Path) -> tuple[Path, os.stat_result] | None:
     """The regular file that a path leads to, links followed, if it lies inside the hub folder."""
     try:
-        target = path.resolve(strict=True)
+        target = Path(os.path.realpath(path, strict=True))
         status = target.stat()
     except (OSError, RuntimeError):
         return None

@@ -1,5 +1,6 @@
 """A plain folder of model files, laid out as a repository of a hub folder."""
 
+import os
 import secrets
 import shutil
 from collections.abc import Collection, Iterator
@@ -64,7 +65,7 @@ def _place(source: Path, blob: Path, *, via: Path) -> None:
     changes.make_folder(via)
     temporary = via / f"{secrets.token_hex(4)}.tmp"
     try:
-        if not (copying.clone(source, temporary) or copying.link(source.resolve(), temporary)):
+        if not (copying.clone(source, temporary) or copying.link(Path(os.path.realpath(source)), temporary)):
             shutil.copyfile(source, temporary)
         temporary.replace(blob)
     except OSError as exc:

@@ -36,7 +36,7 @@ def detach(there: Links, users: shared.Users) -> None:
 
 def absolute(path: Path) -> Path:
     """Where a link leads, one step, by its full path."""
-    return Path(os.path.normpath(path.parent.resolve() / path.readlink()))
+    return Path(os.path.normpath(Path(os.path.realpath(path.parent)) / path.readlink()))
 
 
 def _take_in(paths: RepoPaths, blob: Blob, payload: Path, spare: Path, users: shared.Users) -> None:

@@ -70,7 +70,7 @@ def _mounted(path: Path) -> tuple[str, str]:
     for line in table.splitlines():
         # Of several mounts at one point the last is seen. What follows the lone dash begins with the kind.
         kinds[_unescaped(line.split(b" ")[4])] = line.partition(b" - ")[2].split(b" ")[0].decode()
-    real = path.resolve()
+    real = Path(os.path.realpath(path))
     return next(
         ((str(folder), kinds[str(folder)]) for folder in (real, *real.parents) if str(folder) in kinds), ("", "")
     )

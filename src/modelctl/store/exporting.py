@@ -194,7 +194,7 @@ def _refuse_place(folder: Path, paths: RepoPaths) -> None:
     """A folder that is none, or is part of a store."""
     if os.path.lexists(folder) and not folder.is_dir():
         raise UsageError(f"`{folder}` is no folder", hint="name a folder, also one that is not there yet")
-    real, hub = folder.resolve(), paths.hub.resolve()
+    real, hub = Path(os.path.realpath(folder)), Path(os.path.realpath(paths.hub))
     if real == hub or hub in real.parents:
         raise UsageError(f"`{folder}` lies inside of the store `{paths.hub}`", hint="name a folder outside of it")
 

@@ -132,7 +132,7 @@ class _Inspector:
         elif entry.kind == "blob":
             self._linked(entry, use, listed)
         elif digest:
-            path = entry.path if entry.kind == "file" else entry.path.resolve()
+            path = entry.path if entry.kind == "file" else Path(os.path.realpath(entry.path))
             self._content(path, digest, size, (use,))
         else:
             self._unknown(entry, use, _NO_LIST if listing is None else _NOT_LISTED, read)
@@ -152,7 +152,7 @@ class _Inspector:
             self._blob(blob, digest, size, (use,))
         elif links.leads_into(entry.path, self.paths.hub):
             # The folder of the blobs is a link, or cannot be read.
-            self._content(entry.path.resolve(), digest, size, (use,))
+            self._content(Path(os.path.realpath(entry.path)), digest, size, (use,))
         else:
             self._wrong(Damage("dangling", self.paths.blob(entry.digest), (use,), digest or None, expected_size=size))
 
@@ -163,7 +163,7 @@ class _Inspector:
         elif blob.kind == "outside":
             self._wrong(Damage("dangling", blob.path, uses, digest or None, expected_size=size))
         else:
-            path = blob.path.resolve() if blob.kind == "beside" else blob.path
+            path = Path(os.path.realpath(blob.path)) if blob.kind == "beside" else blob.path
             self._content(path, digest, size, uses, payload=blob.payload)
 
     def _content(

@@ -6,6 +6,7 @@ there does the source let go of it.
 """
 
 import contextlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -249,7 +250,7 @@ def check_room(plan: MigrationPlan) -> None:
 
 def _refuse_nested(source: Path, target: Path) -> None:
     """One hub folder inside the other would be moved into itself."""
-    one, other = source.resolve(), target.resolve()
+    one, other = Path(os.path.realpath(source)), Path(os.path.realpath(target))
     if one in other.parents or other in one.parents:
         raise UsageError(
             f"`{target}` and `{source}` lie one in the other", hint="name two folders of which none holds the other"

@@ -4,6 +4,7 @@ The caller holds the locks of both sides.
 """
 
 import errno
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -62,11 +63,11 @@ def contents(there: Links, commits: Iterable[str]) -> list[Content]:
         for entry in there.snapshots[commit]:
             blob = there.blobs.get(entry.digest)
             if blob is not None and blob.size is not None and blob.kind in {"file", "shared", "beside"}:
-                path = blob.path.resolve() if blob.kind == "beside" else blob.payload or blob.path
+                path = Path(os.path.realpath(blob.path)) if blob.kind == "beside" else blob.payload or blob.path
                 blobs[blob.name] = Content(path, blob.size, blob.name)
             elif entry.kind in _OWN and entry.path.is_file():
                 digest = _listed(listing, entry)
-                content = Content(entry.path.resolve(), entry.size, digest, commit, entry.name)
+                content = Content(Path(os.path.realpath(entry.path)), entry.size, digest, commit, entry.name)
                 if digest:
                     blobs.setdefault(digest, content)
                 else:
@@ -99,7 +100,7 @@ def link_folder(there: Links, target: RepoPaths) -> None:
     changes.make_folder(target.hub)
     try:
         if not target.folder.is_symlink():
-            target.folder.symlink_to(there.paths.folder.resolve())
+            target.folder.symlink_to(os.path.realpath(there.paths.folder))
         changes.sync_folder(target.hub)
     except OSError as exc:
         if exc.errno in obstacles.NO_LINKS:

@@ -69,7 +69,7 @@ def refuse_target(here: Links, source: Links) -> None:
     folder = here.paths.folder
     if folder.is_symlink() and links.leads_into(folder, source.paths.hub):
         raise ModelctlError(
-            f"`{folder}` is a link to `{folder.resolve()}`, which is to come there",
+            f"`{folder}` is a link to `{os.path.realpath(folder)}`, which is to come there",
             hint=f"`rm {shlex.quote(str(folder))}` takes the link away; then run the same command again",
         )
     if not folder.is_dir() or here.misplaced:

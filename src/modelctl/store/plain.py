@@ -142,7 +142,7 @@ def _boundary(folder: Path) -> str:
 
 def _found(path: Path, name: str, *, expected: str | None = None) -> PlainFile | Obstacle:
     try:
-        real = path.resolve(strict=True)
+        real = Path(os.path.realpath(path, strict=True))
         status = real.stat()
     except OSError as exc:
         kind: Literal["unreadable", "odd"] = "unreadable" if isinstance(exc, PermissionError) else "odd"

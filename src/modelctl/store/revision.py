@@ -1,5 +1,6 @@
 """One revision as the target shows it: a new one appears by one rename, one that is there already is completed."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,7 +64,7 @@ class _Revision:
         # What is the source's own goes with it.
         if not place.is_file() or links.leads_into(place, self.there.paths.hub):
             return False
-        if digest and place.is_symlink() and place.resolve() == self.target.blob(digest).resolve():
+        if digest and place.is_symlink() and os.path.realpath(place) == os.path.realpath(self.target.blob(digest)):
             return True
         if copying.are_equal(place, entry.path):
             return True

@@ -1,5 +1,6 @@
 """What a path means that a model is to be imported from: a plain folder, a GGUF file, a manifest of Ollama."""
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -38,7 +39,7 @@ def find(path: Path, title: str, *, follow: bool = False, label: str | None = No
     `follow` also follows links that lead out of a folder.
     """
     try:
-        real = path.resolve(strict=True)
+        real = Path(os.path.realpath(path, strict=True))
         is_folder = real.is_dir()
     except (FileNotFoundError, NotADirectoryError) as exc:
         raise NotFoundError(f"there is no file or folder `{path}`", hint="look at the path with `ls -l`") from exc

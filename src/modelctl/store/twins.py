@@ -157,7 +157,7 @@ def _names(folder: Path) -> list[str]:
 def _twin(paths: RepoPaths, digest: str, size: int, path: Path, wrong: Collection[tuple[int, int]]) -> Twin | None:
     try:
         # The end of the links: a second name for a link would be another link.
-        real = path.resolve(strict=True)
+        real = Path(os.path.realpath(path, strict=True))
         status = real.stat()
     except (OSError, RuntimeError):
         return None
