@@ -101,7 +101,7 @@ def test_an_index_that_is_none_is_damage(store: StoreBuilder) -> None:
     (model,) = scan.scan_hub(store.hub, "project")
     (problem,) = model.problems
     assert (model.state, problem.message) == ("broken", f"`{INDEX}` is no JSON object")
-    assert problem.fix == "modelctl pull acme/tiny --force"
+    assert problem.fix == "modelctl verify --repair acme/tiny"
 
 
 def test_serve_says_so_before_vllm_is_started(run: Command, store: StoreBuilder) -> None:

@@ -80,7 +80,8 @@ class _Inspector:
     wrong: dict[Path, Damage] = field(default_factory=dict)
 
     def inspected(self) -> Inspected:
-        for folder in dict.fromkeys(self.there.unreadable):
+        # A link that leads nowhere, or to itself, is no folder that somebody could be let into.
+        for folder in dict.fromkeys(self.there.unreadable) if self.paths.folder.is_dir() else ():
             self._forbidden(folder, OSError(errno.EACCES, os.strerror(errno.EACCES), str(folder)), ())
         for revision in self.revisions:
             self._revision(revision)
