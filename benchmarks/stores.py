@@ -36,8 +36,13 @@ def fill(hub: Path, count: int, shape: Shape, *, seed: int = 1) -> int:
     for number in range(count):
         # Most repositories have a handful of files, some have dozens.
         extra = chance.choice((0, 0, 0, 1, 2, 3, 4, 6, 8, 12, 20, 56))
-        files += _model(hub, f"acme-{number % 97}/model-{number}", number, extra, header, shape)
+        files += _model(hub, name_of(number), number, extra, header, shape)
     return files
+
+
+def name_of(number: int) -> str:
+    """The id of a model by its number."""
+    return f"acme-{number % 97}/model-{number}"
 
 
 def _model(hub: Path, model_id: str, number: int, extra: int, header: bytes, shape: Shape) -> int:

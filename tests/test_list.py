@@ -3,15 +3,19 @@
 import contextlib
 import os
 import pty
+import signal
 import subprocess
+import sys
 import termios
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from benchmarks.stores import Shape, fill
 from tests.checkpoints import generator, sharded
-from tests.command import Command
+from tests.command import Command, Finished
+from tests.serving import await_true, is_running
 from tests.stores import StoreBuilder
 
 SIZE = sum(len(content) for content in generator().values())
@@ -313,3 +317,45 @@ class TestCompletion:
         (project / "models" / "hub").rename(project / "moved")
         (project / "models" / "hub").write_text("a file")
         assert self.complete(run, "modelctl show acme/ti") == []
+
+
+ON_ONE_PROCESSOR = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
+WITHOUT_PROCESSES = (
+    "import multiprocessing.context as c; "
+    "c.ForkProcess._Popen = staticmethod(lambda _: (_ for _ in ()).throw(BlockingIOError()))"
+)
+
+
+def run_under(run: Command, circumstance: str, *argv: str) -> Finished:
+    """Run the command in an interpreter to which something was done before."""
+    code = f"{circumstance}; import runpy, sys; sys.argv[0] = 'modelctl'; runpy.run_module('modelctl', run_name='__main__')"
+    return run.program([sys.executable, "-c", code, *argv])
+
+
+@pytest.mark.sweep
+def test_of_many_models_several_processes_see_what_one_sees(run: Command, store: StoreBuilder) -> None:
+    fill(store.hub, 700, Shape(tensors=2))
+    store.add("acme/whole", files=generator())
+    store.add("acme/broken", files=generator())
+    os.truncate(store.blob("acme/broken", "model.safetensors"), 100)
+    for argv in (["list"], ["list", "-q", "--sort", "size", "--filter", "state=ready"]):
+        alone = run_under(run, ON_ONE_PROCESSOR, *argv)
+        assert alone.code == 0
+        assert len(alone.stdout.splitlines()) > 700
+        assert run(*argv) == alone
+        assert run_under(run, WITHOUT_PROCESSES, *argv) == alone
+
+    # Ctrl-C ends them all, without a word.
+    with run.start("list", env={"PYTHONUNBUFFERED": "1"}) as process:
+        await_true(lambda: children(process.pid), alive=process)
+        left = children(process.pid)
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.communicate(timeout=10)
+    assert (process.returncode, said) == (130, ("", ""))
+    await_true(lambda: not any(map(is_running, left)))
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    return [int(child) for child in text.split()]

@@ -89,7 +89,7 @@ def list_models(
     from modelctl.store import scan
 
     def found() -> "Sequence[Model]":
-        models = scan.scan_project(project, chosen)
+        models = scan.scan_project(project, chosen, brief=not (json or revisions))
         return select(models)[:limit] if select else models
 
     if json:

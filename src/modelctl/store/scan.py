@@ -7,9 +7,10 @@ from modelctl import ref
 from modelctl.errors import NotFoundError, NotWholeError
 from modelctl.project import Project
 from modelctl.ref import ModelRef
-from modelctl.store import condition, contents, ids, inventory, layout, metadata
+from modelctl.store import condition, contents, ids, inventory, layout, metadata, survey
 from modelctl.store.layout import RepoPaths
 from modelctl.store.model import Download, Extent, Location, Model, Revision
+from modelctl.store.survey import Place
 
 _SHORTEST_COMMIT = 7
 
@@ -27,18 +28,18 @@ def scan_model(paths: RepoPaths, location: Location) -> Model | None:
     return inventory.take(contents.place(str(paths.hub)), paths, location)
 
 
-def scan_project(project: Project, only: Collection[str] | None = None) -> tuple[Model, ...]:
+def scan_project(project: Project, only: Collection[str] | None = None, *, brief: bool = False) -> tuple[Model, ...]:
     """The models of both locations, sorted by id; one that lies in both is the project's, the other copy named.
 
-    `only` narrows it to some ids.
+    `only` narrows it to some ids, `brief` leaves out the files of their revisions.
     """
-    places = {"project": contents.place(str(project.hub)), "cache": contents.place(str(project.user_cache))}
-    models = []
-    for model_id, ((location, folder), *others) in sorted(ids.placed(project).items()):
-        if only is None or model_id in only:
-            model = inventory.take(places[location], layout.paths_at(folder), location)
-            models += [model._replace(other_copies=tuple(path for _, path in others))] if model is not None else []
-    return tuple(models)
+    chosen = None if only is None else frozenset(only)
+    places = [
+        Place(folder, location, tuple(path for _, path in others))
+        for model_id, ((location, folder), *others) in sorted(ids.placed(project).items())
+        if chosen is None or model_id in chosen
+    ]
+    return tuple(survey.models(places, brief=brief))
 
 
 def find(where: Project | Sequence[Model], text: str) -> tuple[Model, ModelRef]:
