@@ -328,7 +328,8 @@ WITHOUT_PROCESSES = (
 
 def run_under(run: Command, circumstance: str, *argv: str) -> Finished:
     """Run the command in an interpreter to which something was done before."""
-    code = f"{circumstance}; import runpy, sys; sys.argv[0] = 'modelctl'; runpy.run_module('modelctl', run_name='__main__')"
+    main = "import runpy, sys; sys.argv[0] = 'modelctl'; runpy.run_module('modelctl', run_name='__main__')"
+    code = f"{circumstance}; {main}"
     return run.program([sys.executable, "-c", code, *argv])
 
 
