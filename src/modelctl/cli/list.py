@@ -86,10 +86,12 @@ def list_models(
         for name in chosen:
             out.line(name)
         return
-    from modelctl.store import scan
+    from modelctl.store import scan, survey
 
     def found() -> "Sequence[Model]":
-        models = scan.scan_project(project, chosen, brief=not (json or revisions))
+        # Only these two tell of files.
+        is_whole = json or revisions
+        models = scan.scan_project(project, chosen) if is_whole else scan.scan_each(project, survey.brief, chosen)
         return select(models)[:limit] if select else models
 
     if json:

@@ -1,9 +1,9 @@
 """What `status` tells, as it was found: places, models, downloads, servers, the engine, and what needs a hand."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelctl import project as projects
 
@@ -75,8 +75,9 @@ def gather(project: "Project", *, ask: bool = False) -> Situation:
     leftovers: tuple[Leftover, ...] = ()
     running = servers.running()
     try:
-        models, downloads = scan.scan_project(project), scan.downloads(project.hub)
-        leftovers = _leftovers(project, models, running)
+        looks = scan.scan_each(project, _look)
+        models, downloads = tuple(look.model for look in looks), scan.downloads(project.hub)
+        leftovers = _leftovers(project, {look.model.id for look in looks if look.may_have_leftovers}, running)
     except ModelctlError as error:
         problems.append(Problem("store", error.message, None))
     engine, obstacle = None, None
@@ -108,16 +109,28 @@ def gather(project: "Project", *, ask: bool = False) -> Situation:
     )
 
 
+class _Look(NamedTuple):
+    model: "Model"
+    may_have_leftovers: bool
+
+
+def _look(model: "Model") -> _Look:
+    """What is asked of each model while its files are known."""
+    from modelctl.store import remains, survey
+
+    is_own = model.location == "project"
+    return _Look(survey.brief(model), is_own and remains.may_have_any(model))
+
+
 def _leftovers(
-    project: "Project", models: "Sequence[Model]", running: "Sequence[ServerRecord]"
+    project: "Project", among: "Collection[str]", running: "Sequence[ServerRecord]"
 ) -> "tuple[Leftover, ...]":
-    """What `prune --revisions` would take, as far as it takes room."""
+    """What `prune --revisions` would take of some models, as far as it takes room."""
     from modelctl.engine import servers
-    from modelctl.store import pruning, remains
+    from modelctl.store import pruning
     from modelctl.store.superseded import Choice
 
     choice = Choice(named=projects.named_commits(project), busy=servers.busy(running))
-    among = {model.id for model in models if model.location == "project" and remains.may_have_any(model)}
     plan = pruning.plan(project.hub, patience=pruning.PATIENCE, revisions=choice, among=among)
     return tuple(left for left in plan.going if left.size)
 

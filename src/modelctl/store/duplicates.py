@@ -23,8 +23,10 @@ def among(models: Iterable[Model]) -> tuple[Duplicate, ...]:
         if model.state != "ready" or model.location != "project":
             continue
         for path in model.other_copies:
+            # Both anew: of the many models of a store nobody keeps the files.
+            whole = scan.scan_model(layout.paths_at(model.path), "project")
             copy = scan.scan_model(layout.paths_at(path), "cache")
-            if copy is None or path.is_symlink() or not _has_all(model, copy):
+            if whole is None or copy is None or path.is_symlink() or not _has_all(whole, copy):
                 continue
             both = model.shared.keys() & copy.shared.keys()
             found.append(Duplicate(model.id, path, copy.allocated - sum(copy.shared[one].allocated for one in both)))

@@ -1,7 +1,8 @@
 """What lies in a store: models, revisions, files, sizes, state. Read-only, and never stopped by a damaged entry."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from modelctl import ref
 from modelctl.errors import NotFoundError, NotWholeError
@@ -13,6 +14,8 @@ from modelctl.store.model import Download, Extent, Location, Model, Revision
 from modelctl.store.survey import Place
 
 _SHORTEST_COMMIT = 7
+
+T = TypeVar("T")
 
 
 def scan_hub(hub: Path, location: Location) -> tuple[Model, ...]:
@@ -28,18 +31,26 @@ def scan_model(paths: RepoPaths, location: Location) -> Model | None:
     return inventory.take(contents.place(str(paths.hub)), paths, location)
 
 
-def scan_project(project: Project, only: Collection[str] | None = None, *, brief: bool = False) -> tuple[Model, ...]:
+def scan_project(project: Project, only: Collection[str] | None = None) -> tuple[Model, ...]:
     """The models of both locations, sorted by id; one that lies in both is the project's, the other copy named.
 
-    `only` narrows it to some ids, `brief` leaves out the files of their revisions.
+    `only` narrows it to some ids.
     """
+    return tuple(survey.models(_places(project, only)))
+
+
+def scan_each(project: Project, take: Callable[[Model], T], only: Collection[str] | None = None) -> list[T]:
+    """What `take` makes of the same models, by several processes where there are many of them: see `survey.each`."""
+    return survey.each(_places(project, only), take)
+
+
+def _places(project: Project, only: Collection[str] | None) -> list[Place]:
     chosen = None if only is None else frozenset(only)
-    places = [
+    return [
         Place(folder, location, tuple(path for _, path in others))
         for model_id, ((location, folder), *others) in sorted(ids.placed(project).items())
         if chosen is None or model_id in chosen
     ]
-    return tuple(survey.models(places, brief=brief))
 
 
 def find(where: Project | Sequence[Model], text: str) -> tuple[Model, ModelRef]:

@@ -2,10 +2,11 @@
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from modelctl.store import contents, inventory, layout
 from modelctl.store.model import Location, Model
@@ -13,6 +14,8 @@ from modelctl.store.model import Location, Model
 # Below this, starting processes takes longer than it saves.
 _WORTH_IT = 600
 _MOST = 8
+
+T = TypeVar("T")
 
 
 class Place(NamedTuple):
@@ -23,14 +26,15 @@ class Place(NamedTuple):
     others: tuple[Path, ...] = ()
 
 
-def models(places: Sequence[Place], *, brief: bool = False) -> list[Model]:
-    """The models of these places, in their order, without those that are gone by now.
+def each(places: Sequence[Place], take: Callable[[Model], T]) -> list[T]:
+    """What `take` makes of the models of these places, in their order, without those that are gone by now.
 
-    `brief` leaves out the files of the revisions: those of ten thousand models fill the memory.
+    It is a function of a module, which other processes find by its name; what it returns should be small, such as the
+    `brief` of a model: the files of ten thousand models fill the memory.
     """
     processors = min(_MOST, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    if not brief or processors < 2 or len(places) < _WORTH_IT:
-        return _read(places, brief=brief)
+    if processors < 2 or len(places) < _WORTH_IT:
+        return [take(model) for model in models(places)]
     # Not at the top: few stores are that large.
     import multiprocessing
 
@@ -43,9 +47,9 @@ def models(places: Sequence[Place], *, brief: bool = False) -> list[Model]:
         pool = multiprocessing.get_context("fork").Pool(processors, _leave_signals_to_the_parent)
     except (OSError, ImportError):
         # No more processes allowed, or no shared memory for what they have in common.
-        return _read(places, brief=True)
+        return [take(model) for model in models(places)]
     with pool:
-        return [*chain.from_iterable(pool.imap(_read_briefly, chunks))]
+        return [*chain.from_iterable(pool.imap(partial(_each, take), chunks))]
 
 
 def _leave_signals_to_the_parent() -> None:
@@ -53,20 +57,19 @@ def _leave_signals_to_the_parent() -> None:
         signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
 
 
-def _read_briefly(places: Sequence[Place]) -> list[Model]:
-    return _read(places, brief=True)
+def _each(take: Callable[[Model], T], places: Sequence[Place]) -> list[T]:
+    return [take(model) for model in models(places)]
 
 
-def _read(places: Sequence[Place], *, brief: bool) -> list[Model]:
+def models(places: Sequence[Place]) -> Iterator[Model]:
+    """The models of these places, read one by one, without those that are gone by now."""
     hubs = {hub: contents.place(str(hub)) for hub in {place.folder.parent for place in places}}
-    found = []
     for folder, location, others in places:
         model = inventory.take(hubs[folder.parent], layout.paths_at(folder), location)
         if model is not None:
-            model = model._replace(other_copies=others) if others else model
-            found.append(_brief(model) if brief else model)
-    return found
+            yield model._replace(other_copies=others) if others else model
 
 
-def _brief(model: Model) -> Model:
+def brief(model: Model) -> Model:
+    """The model without the files of its revisions."""
     return model._replace(revisions=tuple(revision._replace(files=()) for revision in model.revisions))
