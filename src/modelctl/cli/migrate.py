@@ -74,7 +74,7 @@ def migrate(
     out = show.Output(json=json)
     terms = Terms(mode, overwrite=overwrite_refs, verify=verify)
     wanted = _Wanted(names or [], revision, parts=not yes, datasets=include_datasets)
-    plan = None if ends.is_one else _plan(ends, wanted, terms)
+    plan = None if ends.is_one else _plan(project, ends, wanted, terms)
     if not ends.is_one:
         _say_datasets_stay(out, ends, wanted)
     if plan is None or not (plan.moves or plan.skipped or plan.leftovers):
@@ -156,7 +156,7 @@ def _models_dir(project: "Project", hub: Path, flag: tuple[str, ...]) -> tuple[s
     return ("--models-dir", shlex.quote(str(hub.parent))) if hub.name == "hub" else None
 
 
-def _plan(ends: Ends, wanted: _Wanted, terms: "Terms") -> "MigrationPlan":
+def _plan(project: "Project", ends: Ends, wanted: _Wanted, terms: "Terms") -> "MigrationPlan":
     from modelctl.store import migration, naming
 
     source = ends.source
@@ -166,7 +166,8 @@ def _plan(ends: Ends, wanted: _Wanted, terms: "Terms") -> "MigrationPlan":
         )
     else:
         targets = naming.all_targets(source, datasets=wanted.datasets)
-    return migration.plan(source, ends.target, targets, terms=terms)
+    known = (project.hub, project.user_cache)
+    return migration.plan(source, ends.target, targets, terms=terms, others=known)
 
 
 def _execute(out: show.Output, plan: "MigrationPlan", *, yes: bool) -> "MigrationResult":

@@ -15,13 +15,13 @@ from modelctl.progress import Progress
 from modelctl.store import (
     arrival,
     changes,
+    departure,
     disk,
     disposal,
     downloads,
     links,
     lock,
     moving,
-    naming,
     obstacles,
     removal,
     route,
@@ -56,7 +56,7 @@ class MigrationPlan:
     leftovers: tuple[Aside, ...]
     free: int
     frees: int
-    needed_by: Mapping[str, frozenset[str]]
+    needed_by: departure.Needed
 
     @property
     def size(self) -> int:
@@ -99,8 +99,13 @@ class MigrationResult:
     free_target: int
 
 
-def plan(source: Path, target: Path, targets: Sequence[Target], *, terms: Terms) -> MigrationPlan:
-    """Find out how the models of `source` come to `target`. What cannot come is among `skipped`, with its reason."""
+def plan(
+    source: Path, target: Path, targets: Sequence[Target], *, terms: Terms, others: Sequence[Path] = ()
+) -> MigrationPlan:
+    """Find out how the models of `source` come to `target`. What cannot come is among `skipped`, with its reason.
+
+    `others` are further hub folders that are known: what their links lead to stays where it is.
+    """
     _refuse_nested(source, target)
     moves: list[Move] = []
     skipped: list[Failure] = []
@@ -120,50 +125,15 @@ def plan(source: Path, target: Path, targets: Sequence[Target], *, terms: Terms)
             raise
         except ModelctlError as error:
             skipped.append(Failure(wanted.paths.id, error))
-    needed_by = {} if terms.keeps else _needed_by(source)
-    staying = _staying(source, moves)
-    while moves and (needed := [move for move in moves if needed_by.get(move.source.folder.name, _NOBODY) & staying]):
-        for move in needed:
-            names = needed_by[move.source.folder.name] & staying
-            skipped.append(Failure(move.source.id, obstacles.needed_by(move.source, names)))
-        moves = [move for move in moves if move not in needed]
-        staying = _staying(source, moves)
-    moves = _in_order(moves, needed_by)
+    needed_by: departure.Needed = {}
+    if not terms.keeps:
+        leaving = departure.plan(source, moves, (target, *others))
+        moves, needed_by = list(leaving.moves), leaving.needed_by
+        skipped += leaving.held_back
     frees = 0 if terms.keeps else _frees(source, [move for move in moves if move.way == "copy"])
     return MigrationPlan(
         source, target, terms, tuple(moves), tuple(skipped), leftovers, disk.free(target), frees, needed_by
     )
-
-
-_NOBODY: frozenset[str] = frozenset()
-
-
-def _needed_by(source: Path) -> Mapping[str, frozenset[str]]:
-    """By folder, the ids of the models whose links lead into it."""
-    found: dict[str, set[str]] = {}
-    for target in naming.all_targets(source, datasets=True):
-        for folder in obstacles.leads_to(links.read(target.paths)):
-            found.setdefault(folder, set()).add(target.paths.id)
-    return {folder: frozenset(ids) for folder, ids in found.items()}
-
-
-def _in_order(moves: Sequence[Move], needed_by: Mapping[str, frozenset[str]]) -> list[Move]:
-    """Those whose links lead into others before the others. Of a circle none can go, which is found out on the way."""
-    if not needed_by:
-        return list(moves)
-    ordered: list[Move] = []
-    left = {move.source.id: move for move in moves}
-    while left:
-        free = [move for move in left.values() if not needed_by.get(move.source.folder.name, _NOBODY) & left.keys()]
-        ordered += free or left.values()
-        left = {move.source.id: move for move in left.values() if move not in free} if free else {}
-    return ordered
-
-
-def _staying(source: Path, moves: Sequence[Move]) -> set[str]:
-    """The ids of the models of which something stays in the source."""
-    going = {move.source.id for move in moves if move.whole}
-    return {target.paths.id for target in naming.all_targets(source, datasets=True)} - going
 
 
 def _refs(aside: Aside, wanted: Target) -> Mapping[str, str]:
@@ -194,7 +164,7 @@ def execute(plan: MigrationPlan, progress: Progress, *, busy: Mapping[str, str] 
         try:
             if not plan.terms.keeps:
                 _refuse_served(move, busy or {})
-                _refuse_needed(plan, move, moved)
+                departure.refuse(move, plan.needed_by, {each.move.source.id for each in moved})
             result = _execute(move, tell, users, terms=plan.terms)
         except ModelctlError as error:
             failures.append(Failure(move.source.id, error))
@@ -223,13 +193,6 @@ def _refuse_served(move: Move, busy: Mapping[str, str]) -> None:
             f"`{move.source.id}` is being served by {busy[move.source.id]}",
             hint="stop it, then run the same command again",
         )
-
-
-def _refuse_needed(plan: MigrationPlan, move: Move, moved: Sequence[Moved]) -> None:
-    """Raise where a model that leads into this one should have gone before, and has not."""
-    gone = {each.move.source.id for each in moved}
-    if names := plan.needed_by.get(move.source.folder.name, _NOBODY) - gone:
-        raise obstacles.needed_by(move.source, names)
 
 
 _DONE = {"move": "moved", "copy": "copied", "link": "linked", "symlink": "linked"}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from modelctl.errors import ModelctlError, NotAllowedError
 from modelctl.store import changes, links, ownership
+from modelctl.store.dependents import Lead
 from modelctl.store.layout import RepoPaths
 from modelctl.store.links import Links
 
@@ -160,20 +161,21 @@ def leads_beside(there: Links) -> bool:
     return "beside" in kinds or any(blob.kind == "beside" for blob in there.blobs.values())
 
 
-def leads_to(there: Links) -> set[str]:
-    """The folders of other models of the same hub folder to which links of the model lead."""
-    paths = [blob.path for blob in there.blobs.values() if blob.kind == "beside"]
-    paths += [entry.path for entries in there.snapshots.values() for entry in entries if entry.kind == "beside"]
-    hub = Path(os.path.realpath(there.paths.hub))
-    return {Path(os.path.realpath(path)).relative_to(hub).parts[0] for path in paths}
-
-
 def needed_by(paths: RepoPaths, names: Collection[str]) -> ModelctlError:
     """The answer where letting a model go would break others, whose links lead into it."""
     others = ", ".join(f"`{name}`" for name in sorted(names))
     return ModelctlError(
         f"links of {others} lead into `{paths.folder}`, and would lead nowhere without it",
         hint="name them too: they go first, and take with them what their links lead to; `--copy` leaves all as it is",
+    )
+
+
+def needed_elsewhere(paths: RepoPaths, leads: Collection[Lead]) -> ModelctlError:
+    """The answer where those that would break lie in other hub folders: `leads` are their links."""
+    whose = ", ".join(sorted({f"`{lead.paths.folder}`" for lead in leads}))
+    return ModelctlError(
+        f"links in {whose} lead into `{paths.folder}`, and would lead nowhere without it",
+        hint="`--copy` leaves all as it is; without those links, as `modelctl rm` takes them away, it can go",
     )
 
 

@@ -40,9 +40,9 @@ class Move:
     """How one model comes to the target: all of it (`whole`), or these commits with the refs that name them.
 
     Bytes: `size` of content, `already` of it in the target, `writes` that have to be written, `reads` that are hashed,
-    `shared` with other models of the source. `merges`: the target has the model already; `refs_kept` are refs that name
-    another commit there, and go on doing so, `refs_overwritten` those that will not. `left_out` are bytes of downloads
-    that another tool never finished.
+    `shared` with other models of the source, in `payloads`. `merges`: the target has the model already; `refs_kept` are
+    refs that name another commit there, and go on doing so, `refs_overwritten` those that will not. `left_out` are
+    bytes of downloads that another tool never finished.
     """
 
     source: RepoPaths
@@ -57,6 +57,7 @@ class Move:
     writes: int
     reads: int
     shared: int
+    payloads: tuple[Path, ...]
     refs_kept: tuple[str, ...]
     refs_overwritten: tuple[str, ...]
     new: tuple[str, ...]
@@ -103,6 +104,7 @@ def plan(
         writes=coming - _begun(target, missing) if way == "copy" else 0,
         reads=(size if terms.verify else 0) if by_reference else coming,
         shared=_shared(there, users),
+        payloads=tuple(there.payloads),
         refs_kept=() if terms.overwrite else differing,
         refs_overwritten=differing if terms.overwrite else (),
         new=tuple(sorted(commits if is_linked else commits - set(here.snapshots))),
