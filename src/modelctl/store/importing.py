@@ -9,7 +9,7 @@ from pathlib import Path
 from modelctl.errors import ModelctlError, NoRoomError, NotFoundError, UsageError
 from modelctl.progress import Progress
 from modelctl.ref import ModelRef
-from modelctl.store import candidate, changes, disk, layout, lock, publishing, sources
+from modelctl.store import borrowed, candidate, changes, disk, layout, lock, publishing, sources
 from modelctl.store.bringing import Way
 from modelctl.store.candidate import Candidate
 from modelctl.store.intake import ImportResult, Intake
@@ -54,6 +54,7 @@ def plan(path: Path, hub: Path, ref: ModelRef, *, choice: Choice) -> ImportPlan:
     if not layout.is_ref_path(name):
         raise UsageError(f"`{name}` is a commit, which follows from the files", hint="name a branch or a tag")
     paths = RepoPaths(hub, ref.id)
+    borrowed.refuse(paths)
     source = sources.find(path, ref.id.rpartition("/")[2], follow=choice.follow, label=ref.variant)
     if not source.files and not source.obstacles:
         raise NotFoundError(f"`{path}` holds no files", hint="name a folder with a model's files")

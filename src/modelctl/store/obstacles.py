@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from modelctl.errors import ModelctlError, NotAllowedError
-from modelctl.store import changes, links, ownership
+from modelctl.store import borrowed, changes, links, ownership
 from modelctl.store.dependents import Lead
 from modelctl.store.layout import RepoPaths
 from modelctl.store.links import Links
@@ -73,6 +73,7 @@ def refuse_target(here: Links, source: Links) -> None:
             f"`{folder}` is a link to `{folder.resolve()}`, which is to come there",
             hint=f"`rm {shlex.quote(str(folder))}` takes the link away; then run the same command again",
         )
+    borrowed.refuse(here.paths)
     if not folder.is_dir() or here.misplaced:
         in_the_way = here.misplaced[0] if here.misplaced else folder
         raise ModelctlError(
