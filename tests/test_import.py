@@ -619,6 +619,47 @@ class TestInterrupted:
         assert store.blob(NAME, "model.safetensors").stat().st_ino == inode
         assert [path.name for path in paths.private.iterdir()] == ["revisions"]
 
+    def test_the_command_that_goes_on_with_it_is_the_very_one(
+        self, run: Command, folder: Path, store: StoreBuilder
+    ) -> None:
+        argv = ("import", str(folder), "--as", f"{NAME}@v2", "--hard-link", "--all-files", "--follow-links", "--force")
+        (folder / "config.json").unlink()
+        crashes = Crashes(run, (store.hub,))
+        crashes.kill_before(30, *argv)
+        assert imports.record(store.paths(NAME)) is not None
+        (model,) = scan.scan_hub(store.hub, "project")
+        assert [problem.fix for problem in model.problems] == [" ".join(("modelctl", *argv))]
+        (left,) = run("prune", "--dry-run", "--json").json["staying"]
+        assert left["stays"] == f"`{' '.join(('modelctl', *argv))}` goes on with it"
+        # Other options bring other files: what has arrived counts all the same.
+        spare = next(path for path in (store.paths(NAME).imported / "files").iterdir())
+        importing.execute(plan(store, folder, f"{NAME}@v2", force=True), Silence())
+        assert not spare.exists()
+
+    def test_so_is_the_one_that_brings_it_once_more(self, folder: Path, store: StoreBuilder, tmp_path: Path) -> None:
+        files = {"m-Q4_K_M.gguf": gguf({}), "m-Q8_0.gguf": gguf({}, vocabulary=4)}
+        lay(tmp_path / "two", files)
+        importing.execute(plan(store, tmp_path / "two", f"{NAME}:q8_0", all_files=True, force=True), Silence())
+        store.blob(NAME, "m-Q8_0.gguf").unlink()
+        (model,) = scan.scan_hub(store.hub, "project")
+        command = f"modelctl import {tmp_path / 'two'} --as {NAME}:q8_0 --all-files --force"
+        assert {problem.fix for problem in model.problems} == {command}
+        # Also after another revision has the ref.
+        importing.execute(plan(store, folder), Silence())
+        (old,) = (one for one in scan.scan_hub(store.hub, "project")[0].revisions if not one.refs)
+        known = standing.read(store.paths(NAME), old.commit)
+        assert known is not None
+        assert (known.variant, known.options) == ("q8_0", ("--all-files", "--force"))
+
+    def test_a_record_that_is_anything(self, store: StoreBuilder) -> None:
+        paths = store.paths(NAME)
+        paths.imported.mkdir(parents=True)
+        wrong = {"path": "/a b", "ref": "main", "variant": 1, "options": ["--all-files", "; rm -rf /", 3, None]}
+        paths.import_record.write_text(json.dumps(wrong))
+        record = imports.record(paths)
+        assert record is not None
+        assert imports.command(paths, record) == f"modelctl import '/a b' --as {NAME} --all-files"
+
     def test_a_second_name_of_the_source_is_never_written_to(self, folder: Path, store: StoreBuilder) -> None:
         paths = store.paths(NAME)
         imports.write(paths, imports.ImportRecord(str(folder), "main"))

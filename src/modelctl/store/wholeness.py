@@ -44,7 +44,8 @@ def judge(
     names = checkpoint.selection.names if wanted is None else frozenset(wanted)
     entries = [checkpoint.files[name] for name in sorted(names) if name in checkpoint.files]
     missized = {} if listing is None else _missized(entries, listing)
-    force = f"{pull} --force" if pull else None
+    # An import may have been asked for with it.
+    force = f"{pull.removesuffix(' --force')} --force" if pull else None
     broken = [
         *_dangling(entries, fix=pull),
         *(Problem("size", message, force) for message in missized.values()),
