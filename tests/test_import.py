@@ -586,7 +586,7 @@ class TestRoom:
             there = StoreBuilder(disk / "hub")
             with pytest.raises(NoRoomError):
                 importing.execute(plan(there, folder), Filling(disk / "filler"))
-            assert not list(there.hub.glob("models--*/snapshots"))
+            assert not list(there.hub.glob("models--*/snapshots/*"))
             (disk / "filler").unlink()
             importing.execute(plan(there, folder), Silence())
             assert content(there)["model.safetensors"] == (folder / "model.safetensors").read_bytes()
@@ -604,7 +604,47 @@ class Filling(Silence):
             self.path.write_bytes(bytes(2_500_000))
 
 
+class TestDeepFolders:
+    def test_hundreds_of_folders_one_in_the_other(self, folder: Path, store: StoreBuilder) -> None:
+        name = "d/" * 480 + "x.json"
+        lay(folder, {name: "{}"})
+        importing.execute(plan(store, folder, all_files=True), Silence())
+        assert store.paths(NAME).entry(store.paths(NAME).ref("main").read_text(), name).read_text() == "{}"
+
+    @pytest.mark.sweep
+    def test_deeper_than_a_name_may_be(self, run: Command, folder: Path) -> None:
+        deep = Path("d/" * 900)
+        lay(folder, {"e/x.json": "{}"})
+        os.chdir(folder / "e")
+        for part in deep.parts:
+            os.mkdir(part)  # noqa: PTH102 - the whole path is too long for the system
+            os.chdir(part)
+        os.chdir("/")
+        done = run("import", folder, "--as", NAME, "--dry-run", "-q")
+        assert (done.code, "Traceback" in done.stderr) == (0, False), done
+
+    @pytest.mark.sweep
+    def test_what_an_interrupted_import_of_them_left(self, run: Command, store: StoreBuilder) -> None:
+        paths = store.paths(NAME)
+        lay(paths.imported / "files", {"d/" * 480 + "x.json": "{}"})
+        done = run("prune", "--dry-run", "--older-than", "0", "--json")
+        assert (done.code, [left["kind"] for left in done.json["leftovers"]]) == (0, ["import"]), done
+
+
 class TestInterrupted:
+    def test_a_killed_first_import_is_no_inconsistency_for_others(self, folder: Path, store: StoreBuilder) -> None:
+        planned = plan(store, folder)
+
+        class Stop(Silence):
+            def advance(self, done: int) -> None:
+                del done
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            importing.execute(planned, Stop())
+        assert imports.record(store.paths(NAME)) is not None
+        assert accepted(store.hub) == {NAME: set()}
+
     def test_it_goes_on_without_writing_again(self, folder: Path, store: StoreBuilder) -> None:
         """What an interrupted import has left counts as far as it equals the source, and no further."""
         planned = plan(store, folder)

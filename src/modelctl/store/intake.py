@@ -112,6 +112,8 @@ class Intake:
     def _begin(self) -> None:
         """Say in the store what is being imported. What an import of something else has left is of no use."""
         paths = self.paths
+        # A model without this folder is an inconsistency for other tools, and so it would stay after a kill.
+        changes.make_folder(paths.snapshots)
         old = imports.record(paths)
         if old is None or (old.path, old.ref) != (self.record.path, self.record.ref):
             deletion.delete(paths.imported)
