@@ -1,5 +1,6 @@
 """Which models of one hub folder the words of a command mean."""
 
+import fnmatch
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def targets(
     known = {paths.id: paths for paths in (*everything(hub), *(all_datasets(hub) if datasets else ()))}
     chosen: dict[RepoPaths, list[str]] = {}
     unknown: list[NotFoundError] = []
+    others = [] if datasets else [paths.id for paths in all_datasets(hub)]
     for word in words:
         # An id as it is found may have in it what parts a name from its revision: a folder may be called anything.
         split = ref.ModelRef(word) if word in known else ref.split(word)
@@ -57,7 +59,7 @@ def targets(
                 hint=f"leave out `:{named.variant}`",
             )
         try:
-            for paths in _named(hub, known, named.id, parts=parts):
+            for paths in _named(hub, known, named.id, parts=parts, datasets=others):
                 revisions = chosen.setdefault(paths, [])
                 revisions.append(named.revision or "")
         except NotFoundError as error:
@@ -101,13 +103,19 @@ def all_datasets(hub: Path) -> list[RepoPaths]:
     return [RepoPaths(hub, dataset, name) for dataset, name in found if dataset]
 
 
-def _named(hub: Path, known: dict[str, RepoPaths], text: str, *, parts: bool) -> list[RepoPaths]:
+def _named(
+    hub: Path, known: dict[str, RepoPaths], text: str, *, parts: bool, datasets: Sequence[str]
+) -> list[RepoPaths]:
     if text in known:
         return [known[text]]
+    if text in datasets or (text.startswith("datasets/") and fnmatch.filter(datasets, text)):
+        raise NotFoundError(
+            f"`{text}` is no model of `{hub}`, but a dataset", hint="`migrate` takes it with `--include-datasets`"
+        )
     if any(letter in text for letter in _GLOB):
         return [known[name] for name in scan.matching(tuple(known), [text])]
     if parts:
         return [known[scan.match(tuple(known), text)]]
-    raise NotFoundError(
-        f"no model `{text}` in `{hub}`", hint="with `--yes` a full name or a glob is needed: see `modelctl list`"
-    )
+    fitting = [f"`{name}`" for name in known if text.casefold() in name.casefold()]
+    hint = f"with `--yes` a full name or a glob is needed: {' or '.join(fitting)}" if fitting else "see `modelctl list`"
+    raise NotFoundError(f"no model `{text}` in `{hub}`", hint=hint)
