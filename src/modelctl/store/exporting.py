@@ -14,7 +14,20 @@ from pathlib import Path
 from modelctl.errors import ModelctlError, NoRoomError, NotFoundError, NotWholeError, UsageError
 from modelctl.progress import Progress
 from modelctl.ref import ModelRef
-from modelctl.store import changes, checkpoint, copying, deletion, delivery, disk, layout, links, lock, tree, wholeness
+from modelctl.store import (
+    changes,
+    checkpoint,
+    copying,
+    deletion,
+    delivery,
+    disk,
+    layout,
+    links,
+    lock,
+    obstacles,
+    tree,
+    wholeness,
+)
 from modelctl.store.bringing import Way
 from modelctl.store.delivery import ASIDE, Delivery, ExportFile
 from modelctl.store.layout import RepoPaths
@@ -90,6 +103,8 @@ def plan(model: Model, revision: Revision, ref: ModelRef, folder: Path, *, way: 
             f"`{folder}` lies on another file system than the model, so it cannot be hard-linked",
             hint="leave out `--hard-link`, and it is copied",
         )
+    if way == "link" and (foreign := next((one.source for one in files if not disk.may_link(one.source)), None)):
+        raise obstacles.not_linkable(foreign, hint="leave out `--hard-link`, and it is copied")
     if way == "clone" and not disk.is_one_mount(paths.folder, folder):
         way = "copy"
     return ExportPlan(ref, revision.commit, folder, files, overwritten, way, force, disk.free(folder))

@@ -9,7 +9,7 @@ from pathlib import Path
 from modelctl.errors import ModelctlError, NoRoomError, NotFoundError, UsageError
 from modelctl.progress import Progress
 from modelctl.ref import ModelRef
-from modelctl.store import borrowed, candidate, changes, disk, imports, layout, lock, publishing, sources
+from modelctl.store import borrowed, candidate, changes, disk, imports, layout, lock, obstacles, publishing, sources
 from modelctl.store.bringing import Way
 from modelctl.store.candidate import Candidate
 from modelctl.store.imports import ImportRecord
@@ -79,6 +79,8 @@ def plan(path: Path, hub: Path, ref: ModelRef, *, choice: Choice) -> ImportPlan:
                 hint="leave out `--hard-link`, and it is copied",
             )
         way = "copy"
+    if way == "link" and (foreign := next((file.path for file in model.files if not disk.may_link(file.path)), None)):
+        raise obstacles.not_linkable(foreign, hint="leave out `--hard-link`, and it is copied")
     record = ImportRecord(str(path.absolute()), name, ref.variant, choice.options)
     return ImportPlan(name, record, paths, source, model, way, publishing.named(paths, name), disk.free(paths.folder))
 

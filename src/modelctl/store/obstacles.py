@@ -144,11 +144,22 @@ def without_links(folder: Path) -> ModelctlError:
     )
 
 
+def not_linkable(path: Path, *, hint: str = "`--copy` copies it") -> NotAllowedError:
+    """The answer where a file may get no second name."""
+    return NotAllowedError(
+        f"`{path}` is another user's, and this system lets nobody give such a file a second name",
+        hint=hint,
+    )
+
+
 def foreign(there: Links) -> list[Path]:
-    """What lies in a model's folder and is no part of a model, or of what is whole of it: an interrupted pull."""
+    """What lies in a model's folder and is no part of a model, or of what is whole of it.
+
+    So is what an interrupted pull or import has brought.
+    """
     paths = there.paths
     others = (path for path in paths.folder.iterdir() if path.name not in _PARTS)
-    return [*others, *(path for path in (paths.pull_record, paths.partials) if os.path.lexists(path))]
+    return [*others, *(path for path in (paths.pull_record, paths.partials, paths.imported) if os.path.lexists(path))]
 
 
 def is_writable(folder: Path) -> bool:
