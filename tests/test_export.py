@@ -10,7 +10,7 @@ import pytest
 from modelctl.errors import ModelctlError, UsageError
 from modelctl.progress import Silence
 from modelctl.ref import parse
-from modelctl.store import exporting, importing, scan
+from modelctl.store import delivery, exporting, importing, scan
 from modelctl.store.exporting import ExportPlan
 from modelctl.store.importing import Choice
 from modelctl.store.intake import ImportResult
@@ -18,6 +18,7 @@ from tests.checkpoints import generator, gguf, weights
 from tests.command import NOBODY, Command, Finished
 from tests.crashes import Crashes
 from tests.disks import small_disk
+from tests.guard import linkless
 from tests.stores import Layout, StoreBuilder
 from tests.test_import import as_bytes, lay, state
 
@@ -225,13 +226,62 @@ class TestPlaces:
         store.add(NAME, files=FILES)
         lay(tmp_path / "mine" / "files", {"config.json": "mine"})
         out.mkdir()
-        for link, target in ((exporting.ASIDE, "mine"), (f"{exporting.ASIDE}/files", "mine/files")):
+        for link, target in ((delivery.ASIDE, "mine"), (f"{delivery.ASIDE}/files", "mine/files")):
             (out / link).parent.mkdir(exist_ok=True)
             (out / link).symlink_to(tmp_path / target)
             with pytest.raises(ModelctlError, match=f"{link}` is no folder"):
                 plan(store, NAME, out)
             (out / link).unlink()
         assert found(tmp_path / "mine") == {"files/config.json": b"mine"}
+
+    @pytest.mark.parametrize("force", [False, True])
+    @pytest.mark.parametrize("link", [False, True])
+    def test_what_appears_meanwhile(self, store: StoreBuilder, out: Path, *, force: bool, link: bool) -> None:
+        store.add(NAME, files=FILES)
+
+        class Meanwhile(Silence):
+            def advance(self, done: int) -> None:
+                del done
+                if link and not (out / "config.json").exists():
+                    (out / "config.json").symlink_to("mine")
+                (out / ("mine" if link else "config.json")).write_text("mine")
+
+        planned = plan(store, NAME, out, force=force)
+        if force:
+            exporting.execute(planned, Meanwhile())
+            assert (out / "config.json").read_bytes() == as_bytes(FILES)["config.json"]
+            return
+        with pytest.raises(ModelctlError, match="has appeared meanwhile"):
+            exporting.execute(planned, Meanwhile())
+        assert (out / "config.json").read_text() == "mine"
+        assert not (out / delivery.ASIDE).exists()
+
+    def test_a_folder_that_becomes_a_link_meanwhile(self, store: StoreBuilder, out: Path, tmp_path: Path) -> None:
+        store.add(NAME, files=FILES)
+        (tmp_path / "mine").mkdir()
+
+        class Meanwhile(Silence):
+            def advance(self, done: int) -> None:
+                del done
+                if not (out / "1_Pooling").exists():
+                    (out / "1_Pooling").symlink_to(tmp_path / "mine")
+
+        with pytest.raises(ModelctlError, match="1_Pooling` is no folder"):
+            exporting.execute(plan(store, NAME, out, force=True), Meanwhile())
+        assert list((tmp_path / "mine").iterdir()) == []
+
+    @pytest.mark.sweep
+    def test_without_hard_links(self, run: Command, store: StoreBuilder, out: Path) -> None:
+        store.add(NAME, files=FILES)
+        assert run("export", NAME, out, env={linkless.FOLDER: str(out)}).code == 0
+        assert found(out) == as_bytes(FILES)
+
+    @pytest.mark.sweep
+    def test_many_files_are_made_durable_together(self, run: Command, store: StoreBuilder, out: Path) -> None:
+        store.add(NAME, files={**FILES, **{f"data/{at}.json": str(at) for at in range(150)}})
+        calls = Crashes(run, (out.parent,)).calls("export", NAME, out)
+        assert len([call for call in calls if "sync" in call]) < 10
+        assert len(found(out)) == len(FILES) + 150
 
     def test_two_at_once(self, run: Command, store: StoreBuilder, out: Path) -> None:
         store.add(NAME, files=FILES)
@@ -272,7 +322,7 @@ class TestInterrupted:
         crashes = Crashes(run, (out.parent,))
         argv = ("export", NAME, out)
         for killed in crashes.each(*argv, prepare=lambda: shutil.rmtree(out, ignore_errors=True), count=count):
-            shown = {name: data for name, data in found(out).items() if not name.startswith(exporting.ASIDE)}
+            shown = {name: data for name, data in found(out).items() if not name.startswith(delivery.ASIDE)}
             assert shown.items() <= whole.items(), killed
             assert run(*argv).code == 0, killed
             assert found(out) == whole, killed
@@ -281,8 +331,8 @@ class TestInterrupted:
     def test_what_has_arrived_is_not_written_again(self, store: StoreBuilder, out: Path) -> None:
         store.add(NAME, files=FILES)
         data = as_bytes(FILES)["model.safetensors"]
-        lay(out / exporting.ASIDE / "files", {"model.safetensors": data[:50], "config.json": b"?" * 900})
-        inode = (out / exporting.ASIDE / "files" / "model.safetensors").stat().st_ino
+        lay(out / delivery.ASIDE / "files", {"model.safetensors": data[:50], "config.json": b"?" * 900})
+        inode = (out / delivery.ASIDE / "files" / "model.safetensors").stat().st_ino
         exporting.execute(plan(store, NAME, out), Silence())
         assert found(out) == as_bytes(FILES)
         assert (out / "model.safetensors").stat().st_ino == inode

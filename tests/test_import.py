@@ -586,7 +586,7 @@ class TestRoom:
             there = StoreBuilder(disk / "hub")
             with pytest.raises(NoRoomError):
                 importing.execute(plan(there, folder), Filling(disk / "filler"))
-            assert not list(there.hub.glob("models--*/snapshots"))
+            assert not list(there.hub.glob("models--*/snapshots/*"))
             (disk / "filler").unlink()
             importing.execute(plan(there, folder), Silence())
             assert content(there)["model.safetensors"] == (folder / "model.safetensors").read_bytes()
@@ -604,7 +604,47 @@ class Filling(Silence):
             self.path.write_bytes(bytes(2_500_000))
 
 
+class TestDeepFolders:
+    def test_hundreds_of_folders_one_in_the_other(self, folder: Path, store: StoreBuilder) -> None:
+        name = "d/" * 480 + "x.json"
+        lay(folder, {name: "{}"})
+        importing.execute(plan(store, folder, all_files=True), Silence())
+        assert store.paths(NAME).entry(store.paths(NAME).ref("main").read_text(), name).read_text() == "{}"
+
+    @pytest.mark.sweep
+    def test_deeper_than_a_name_may_be(self, run: Command, folder: Path) -> None:
+        deep = Path("d/" * 900)
+        lay(folder, {"e/x.json": "{}"})
+        os.chdir(folder / "e")
+        for part in deep.parts:
+            os.mkdir(part)  # noqa: PTH102 - the whole path is too long for the system
+            os.chdir(part)
+        os.chdir("/")
+        done = run("import", folder, "--as", NAME, "--dry-run", "-q")
+        assert (done.code, "Traceback" in done.stderr) == (0, False), done
+
+    @pytest.mark.sweep
+    def test_what_an_interrupted_import_of_them_left(self, run: Command, store: StoreBuilder) -> None:
+        paths = store.paths(NAME)
+        lay(paths.imported / "files", {"d/" * 480 + "x.json": "{}"})
+        done = run("prune", "--dry-run", "--older-than", "0", "--json")
+        assert (done.code, [left["kind"] for left in done.json["leftovers"]]) == (0, ["import"]), done
+
+
 class TestInterrupted:
+    def test_a_killed_first_import_is_no_inconsistency_for_others(self, folder: Path, store: StoreBuilder) -> None:
+        planned = plan(store, folder)
+
+        class Stop(Silence):
+            def advance(self, done: int) -> None:
+                del done
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            importing.execute(planned, Stop())
+        assert imports.record(store.paths(NAME)) is not None
+        assert accepted(store.hub) == {NAME: set()}
+
     def test_it_goes_on_without_writing_again(self, folder: Path, store: StoreBuilder) -> None:
         """What an interrupted import has left counts as far as it equals the source, and no further."""
         planned = plan(store, folder)
@@ -618,6 +658,47 @@ class TestInterrupted:
         assert content(store) == LOADED
         assert store.blob(NAME, "model.safetensors").stat().st_ino == inode
         assert [path.name for path in paths.private.iterdir()] == ["revisions"]
+
+    def test_the_command_that_goes_on_with_it_is_the_very_one(
+        self, run: Command, folder: Path, store: StoreBuilder
+    ) -> None:
+        argv = ("import", str(folder), "--as", f"{NAME}@v2", "--hard-link", "--all-files", "--follow-links", "--force")
+        (folder / "config.json").unlink()
+        crashes = Crashes(run, (store.hub,))
+        crashes.kill_before(30, *argv)
+        assert imports.record(store.paths(NAME)) is not None
+        (model,) = scan.scan_hub(store.hub, "project")
+        assert [problem.fix for problem in model.problems] == [" ".join(("modelctl", *argv))]
+        (left,) = run("prune", "--dry-run", "--json").json["staying"]
+        assert left["stays"] == f"`{' '.join(('modelctl', *argv))}` goes on with it"
+        # Other options bring other files: what has arrived counts all the same.
+        spare = next(path for path in (store.paths(NAME).imported / "files").iterdir())
+        importing.execute(plan(store, folder, f"{NAME}@v2", force=True), Silence())
+        assert not spare.exists()
+
+    def test_so_is_the_one_that_brings_it_once_more(self, folder: Path, store: StoreBuilder, tmp_path: Path) -> None:
+        files = {"m-Q4_K_M.gguf": gguf({}), "m-Q8_0.gguf": gguf({}, vocabulary=4)}
+        lay(tmp_path / "two", files)
+        importing.execute(plan(store, tmp_path / "two", f"{NAME}:q8_0", all_files=True, force=True), Silence())
+        store.blob(NAME, "m-Q8_0.gguf").unlink()
+        (model,) = scan.scan_hub(store.hub, "project")
+        command = f"modelctl import {tmp_path / 'two'} --as {NAME}:q8_0 --all-files --force"
+        assert {problem.fix for problem in model.problems} == {command}
+        # Also after another revision has the ref.
+        importing.execute(plan(store, folder), Silence())
+        (old,) = (one for one in scan.scan_hub(store.hub, "project")[0].revisions if not one.refs)
+        known = standing.read(store.paths(NAME), old.commit)
+        assert known is not None
+        assert (known.variant, known.options) == ("q8_0", ("--all-files", "--force"))
+
+    def test_a_record_that_is_anything(self, store: StoreBuilder) -> None:
+        paths = store.paths(NAME)
+        paths.imported.mkdir(parents=True)
+        wrong = {"path": "/a b", "ref": "main", "variant": 1, "options": ["--all-files", "; rm -rf /", 3, None]}
+        paths.import_record.write_text(json.dumps(wrong))
+        record = imports.record(paths)
+        assert record is not None
+        assert imports.command(paths, record) == f"modelctl import '/a b' --as {NAME} --all-files"
 
     def test_a_second_name_of_the_source_is_never_written_to(self, folder: Path, store: StoreBuilder) -> None:
         paths = store.paths(NAME)

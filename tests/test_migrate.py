@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from modelctl.errors import NotFoundError
+from modelctl.store import migration, naming
+from modelctl.store.route import Terms
 from tests.command import NOBODY, Command, Finished
 from tests.crashes import held
 from tests.disks import small_disk
@@ -52,9 +55,9 @@ class TestPlain:
         done = run("migrate", "--from-cache", "--dry-run")
         assert (done.code, done.stderr) == (0, "")
         assert lines_without_free(done.stdout) == (
-            "NAME      REVISIONS      SIZE  HOW     WRITES\n"
-            "acme/one          1  100.0 kB  rename     0 B\n"
-            "acme/two          1  100.0 kB  rename     0 B\n"
+            "NAME      REVISIONS      SIZE  HOW     WRITES  FREES\n"
+            "acme/one          1  100.0 kB  rename     0 B    0 B\n"
+            "acme/two          1  100.0 kB  rename     0 B    0 B\n"
             "2 models, 200.0 kB, writes 0 B of N free\n"
         )
         assert sorted(two.hub.rglob("*")) == before
@@ -153,6 +156,7 @@ class TestJson:
                     "size": 100_008,
                     "already": 0,
                     "shared": 0,
+                    "frees": 0,
                     "writes": 0,
                     "refs_kept": [],
                     "refs_overwritten": [],
@@ -204,6 +208,86 @@ class TestFailures:
             done = run("migrate", "--from-cache", "--yes", "--json", "--models-dir", disk)
             assert done.events[-1]["error"]["needed"] == 200_016
         assert len(accepted(two.hub)) == 2
+
+
+class TestSaid:
+    def test_what_stays_and_what_becomes_free_before_the_question(
+        self, run: Command, two: StoreBuilder, elsewhere: Path
+    ) -> None:
+        (two.paths("acme/two").folder / "snapshots").rename(two.hub / "away")
+        done = run("migrate", "--from-cache", "--models-dir", elsewhere / "models")
+        assert (done.code, done.stdout) == (2, "")
+        said = done.stderr.splitlines()
+        assert re.fullmatch(r"  acme/one: 100\.0 kB, copy, 100\.0 kB to write, frees 1\d\d\.\d kB", said[1])
+        assert re.fullmatch(r"  in all: writes 100\.0 kB of .* free, frees 1\d\d\.\d kB at the source", said[2])
+        assert said[3].startswith("`acme/two` cannot be moved: `acme/two` has no revision in ")
+
+    @pytest.mark.sweep
+    def test_where_nothing_can_come_nothing_else_is_said(self, run: Command, two: StoreBuilder) -> None:
+        for name in ("acme/one", "acme/two"):
+            shutil.rmtree(two.paths(name).snapshots)
+        done = run("migrate", "--from-cache", "--yes")
+        assert (done.code, done.stdout) == (1, "")
+        said = [line.split(" ")[0] for line in done.stderr.splitlines()]
+        assert said == ["`acme/one`", "`acme/two`", "error:", "hint:"], done.stderr
+
+    def test_names_that_are_not_there(self, two: StoreBuilder) -> None:
+        shutil.copytree(two.paths("acme/one").folder, two.hub / "datasets--acme--data", symlinks=True)
+        hints = {
+            "acme/none": "see `modelctl list`",
+            "one": "with `--yes` a full name or a glob is needed: `acme/one`",
+            "datasets/acme/data": "`migrate` takes it with `--include-datasets`",
+            "datasets/*": "`migrate` takes it with `--include-datasets`",
+        }
+        for name, hint in hints.items():
+            with pytest.raises(NotFoundError) as caught:
+                naming.targets(two.hub, [name], parts=False)
+            assert caught.value.hint == hint
+        assert len(naming.targets(two.hub, ["datasets/acme/data"], parts=False, datasets=True)) == 1
+
+    def test_shared_is_what_those_share_that_stay(self, cache: StoreBuilder, store: StoreBuilder) -> None:
+        for name in ("acme/one", "acme/two"):
+            cache.add(name, files={"config.json": name}, lfs=WEIGHTS, kind="shared")
+        for names, shared in ((["acme/*"], [0, 0]), (["acme/one"], [100_000])):
+            targets = naming.targets(cache.hub, names, parts=False)
+            planned = migration.plan(cache.hub, store.hub, targets, terms=Terms())
+            assert [move.shared for move in planned.moves] == shared
+        planned = migration.plan(cache.hub, store.hub, naming.all_targets(cache.hub), terms=Terms("copy"))
+        assert [move.shared for move in planned.moves] == [100_000, 100_000]
+
+
+class TestArrived:
+    def test_what_an_earlier_migration_has_brought(self, run: Command, two: StoreBuilder, store: StoreBuilder) -> None:
+        assert run("migrate", "--from-cache", "acme/one", "--yes").code == 0
+        told = f"`acme/one` is in `{store.hub}` already, and not in `{two.hub}` any more\n"
+        assert run("migrate", "--from-cache", "acme/one", "--yes") == Finished(0, told, "")
+        # A typo is none.
+        assert run("migrate", "--from-cache", "acme/oen", "--yes").code == 3
+
+    @pytest.mark.sweep
+    @pytest.mark.usefixtures("two")
+    def test_beside_others(self, run: Command, store: StoreBuilder) -> None:
+        assert run("migrate", "--from-cache", "acme/one", "--yes").code == 0
+        done = run("migrate", "--from-cache", "acme/o*", "acme/two", "--yes")
+        assert (done.code, done.stdout) == (0, "moved acme/two (100.0 kB, rename)\n")
+        assert done.stderr.startswith("`acme/one` is in ")
+        done = run("migrate", "--from-cache", "acme/one", "--json")
+        assert (done.code, done.events[-1]["moved"], "any more" in done.events[-1]["message"]) == (0, [], True)
+        assert run("migrate", "--from-cache", "acme/one", "--copy").code == 3
+        # What is not whole has not come.
+        store.blob("acme/one", "model.safetensors").unlink()
+        assert run("migrate", "--from-cache", "acme/one", "--yes").code == 3
+
+    @pytest.mark.sweep
+    def test_a_revision(self, run: Command, cache: StoreBuilder) -> None:
+        commit = cache.add("acme/one", files={"config.json": "1"}, revision="v1")
+        cache.add("acme/one", files={"config.json": "2"})
+        argv = ("migrate", "--from-cache", "--yes", "acme/one@v1")
+        assert run(*argv).code == 0
+        for name in ("v1", commit, commit[:9]):
+            done = run(*argv[:-1], f"acme/one@{name}")
+            assert (done.code, f"`acme/one@{name}` is in `" in done.stdout) == (0, True), done
+        assert run(*argv[:-1], "acme/one@v2").code == 3
 
 
 class TestRights:
@@ -259,6 +343,25 @@ class TestRights:
         done = run("migrate", "--from-cache", "--copy", "--models-dir", tmp_path / "closed" / "models", user=NOBODY)
         assert (done.code, done.stdout) == (4, ""), done
         assert "Permission denied" in done.stderr
+
+    @pytest.mark.sweep
+    def test_files_that_get_no_second_name(self, run: Command, store: StoreBuilder, project: Path) -> None:
+        """`fs.protected_hardlinks`, which is on nearly everywhere: the plan says it."""
+        done = run("migrate", "--from-cache", "-L", "--dry-run", user=NOBODY)
+        assert "cannot be linked: `" in done.stderr
+        assert "is another user's, and this system lets nobody give such a file a second name\n" in done.stderr
+        assert "hint: `--copy` copies it\n" in done.stderr
+        assert done.stdout.startswith("0 models")
+        # Of the own folder a move takes what it must copy, and says so.
+        for path in (self.cache.hub, *self.cache.hub.rglob("*")):
+            if path.is_dir() or path.is_symlink():
+                os.lchown(path, NOBODY, NOBODY)
+        store.add("acme/one", files={"config.json": "other"})
+        for path in (project, *project.rglob("*")):
+            os.lchown(path, NOBODY, NOBODY)
+        done = run("migrate", "--from-cache", "acme/one", "--yes", user=NOBODY)
+        assert (done.code, done.stdout) == (0, "moved acme/one (100.0 kB, copy)\n"), done
+        assert "acme/one: 100.0 kB, copy, 100.0 kB to write, frees" in done.stderr
 
     def test_a_project_that_cannot_be_written(self, run: Command, project: Path) -> None:
         shutil.chown(project / "models", 0, 0)

@@ -9,10 +9,11 @@ import pytest
 
 from modelctl.errors import BusyError, ModelctlError, NoRoomError, NotWholeError
 from modelctl.progress import Silence
-from modelctl.store import layout, lock, migration, naming, scan, shared
+from modelctl.store import imports, layout, lock, migration, naming, scan, shared
 from modelctl.store.migration import MigrationPlan, MigrationResult
 from modelctl.store.route import Terms
-from tests.crashes import held
+from tests.command import Command
+from tests.crashes import Crashes, held
 from tests.disks import bind_mount, small_disk
 from tests.second_opinion import accepted, loads
 from tests.stores import Layout, StoreBuilder
@@ -154,6 +155,30 @@ class TestLinks:
         assert held(cache.hub, store.hub) == before
 
 
+class TestInterruptedAtTheSource:
+    @pytest.mark.parametrize("what", ["import", "pull"])
+    def test_what_could_go_on_there_stays(self, cache: StoreBuilder, far: StoreBuilder, what: str) -> None:
+        """Neither is part of what comes over, and neither is lost."""
+        cache.add("acme/tiny", files={"config.json": "{}"}, lfs=WEIGHTS)
+        paths = cache.paths("acme/tiny")
+        if what == "import":
+            imports.write(paths, imports.ImportRecord("/home/ada/tune", "v2"))
+        place = paths.imported / "files" / "x" if what == "import" else paths.partial("a" * 64)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(b"half")
+        before = held(cache.hub)
+        planned = plan(cache, far)
+        assert planned.moves[0].left_out == 0
+        assert not migration.execute(planned, Silence()).failures
+        assert held(far.hub) == before
+        assert place.read_bytes() == b"half"
+        assert not paths.snapshots.exists() or not list(paths.snapshots.iterdir())
+        if what == "import":
+            (model,) = scan.scan_hub(cache.hub, "cache")
+            fixes = [problem.fix for problem in model.problems]
+            assert (model.state, fixes) == ("partial", ["modelctl import /home/ada/tune --as acme/tiny@v2"])
+
+
 class TestShared:
     def test_a_payload_of_nobody_else_moves_in(self, cache: StoreBuilder, store: StoreBuilder) -> None:
         cache.add("acme/tiny", files={"config.json": "{}"}, lfs=WEIGHTS, kind="shared")
@@ -167,6 +192,26 @@ class TestShared:
         assert not payload.with_name(f"{payload.name}.refs").exists()
         assert accepted(store.hub)
         loads(store.hub, "acme/tiny")
+
+    @pytest.mark.sweep
+    def test_a_list_is_written_once_for_all_who_leave_it(
+        self, run: Command, cache: StoreBuilder, store: StoreBuilder, far: StoreBuilder
+    ) -> None:
+        """It has a line for each model: written for each of them, a thousand models would take a minute."""
+        for at in range(12):
+            cache.add(f"acme/m{at:02}", files={"config.json": f"{at}"}, lfs=WEIGHTS, kind="shared")
+        payload = cache.blob("acme/m00", "model.safetensors")
+        lines = payload.with_name(f"{payload.name}.refs")
+        for there, glob, left in ((store, "acme/m0[0-4]", 7), (far, "acme/m0*", 2)):
+            argv = ("migrate", "--from-cache", glob, "--yes", "--models-dir", there.hub.parent)
+            calls = Crashes(run, (cache.hub, there.hub)).calls(*argv)
+            assert len([call for call in calls if call.startswith("os.rename") and f"{payload.name}.refs" in call]) == 1
+            assert len(lines.read_text().splitlines()) == left
+        assert run("rm", "--cache", "acme/m10", "--yes").code == 0
+        assert lines.read_text().split("/")[0] == "models--acme--m11"
+        assert run("rm", "--cache", "acme/m11", "--yes").code == 0
+        assert not payload.exists()
+        assert not lines.exists()
 
     def test_a_payload_of_others_stays_theirs(self, cache: StoreBuilder, store: StoreBuilder) -> None:
         for name in ("acme/one", "acme/two"):

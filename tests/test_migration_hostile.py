@@ -145,6 +145,73 @@ class TestLinksBetweenTheStores:
         assert held(store.hub) == before
 
 
+class TestLinksFromOtherStores:
+    """What somebody else's links lead into stays, or they would lead nowhere."""
+
+    @pytest.fixture(params=["target", "third"])
+    def other(self, request: pytest.FixtureRequest, store: StoreBuilder, tmp_path: Path) -> StoreBuilder:
+        return store if request.param == "target" else StoreBuilder(tmp_path / "third" / "hub")
+
+    @pytest.mark.matrix(4)
+    @pytest.mark.parametrize("what", ["entry", "blob", "folder", "revision", "chain", "payload"])
+    def test_held_back(self, cache: StoreBuilder, store: StoreBuilder, other: StoreBuilder, what: str) -> None:
+        cache.add("acme/a", files={"config.json": "a"}, lfs=WEIGHTS, kind="shared" if what == "payload" else "links")
+        cache.add("acme/b", files={"config.json": "b"})
+        other.hub.mkdir(parents=True, exist_ok=True)
+        paths = other.paths("acme/c")
+        theirs = cache.paths("acme/a").blob(cache.blob("acme/a", "config.json").name)
+        if what == "folder":
+            paths.folder.symlink_to(cache.paths("acme/a").folder)
+        else:
+            commit = other.add("acme/c", files={"config.json": "c"}, lfs=WEIGHTS)
+            places = {"blob": other.blob("acme/c", "model.safetensors"), "revision": paths.snapshot("f" * 40)}
+            place = places.get(what, paths.entry(commit, "w.txt"))
+            place.unlink(missing_ok=True)
+            goals = {"revision": next(cache.paths("acme/a").snapshots.iterdir()), "chain": Path("../../../chain")}
+            goals["payload"] = cache.blob("acme/a", "model.safetensors")
+            place.symlink_to(goals.get(what, theirs))
+            (other.hub / "chain").symlink_to(theirs)
+        seen = {path for path in other.hub.rglob("*") if path.exists()}
+        planned = migration.plan(
+            cache.hub, store.hub, naming.all_targets(cache.hub), terms=Terms(), others=(cache.hub, other.hub)
+        )
+        assert [move.source.id for move in planned.moves] == ["acme/b"]
+        (held_back,) = planned.skipped
+        assert held_back.error.message.startswith(
+            f"links in `{paths.folder}` lead into `{cache.paths('acme/a').folder}`"
+        )
+        migration.execute(planned, Silence())
+        assert seen <= {path for path in other.hub.rglob("*") if path.exists()}
+        assert not migrate(cache, store, "acme/a", mode="copy").failures
+
+    def test_of_the_very_model_what_it_gets_anew_is_no_hindrance(
+        self, cache: StoreBuilder, store: StoreBuilder
+    ) -> None:
+        cache.add("acme/a", files={"config.json": "a"}, lfs=WEIGHTS)
+        old = store.add("acme/a", files={"config.json": "old"}, lfs=WEIGHTS, revision="v0")
+        blob = store.blob("acme/a", "model.safetensors", revision=old)
+        blob.unlink()
+        blob.symlink_to(cache.blob("acme/a", "model.safetensors"))
+        assert not migrate(cache, store).failures
+        loads(store.hub, "acme/a", "v0")
+        # A revision that does not come with it would keep its link.
+        cache.add("acme/b", files={"config.json": "b"})
+        store.add("acme/b", files={"config.json": "old"}, revision="v0")
+        entry = store.paths("acme/b").entry(old, "w.txt")
+        entry.parent.mkdir()
+        entry.symlink_to(cache.blob("acme/b", "config.json"))
+        assert ["links in" in message for message in errors(migrate(cache, store))] == [True]
+
+    def test_as_the_command_says_it(self, run: Command, cache: StoreBuilder, store: StoreBuilder) -> None:
+        cache.add("acme/a", files={"config.json": "a"})
+        store.hub.mkdir()
+        store.paths("acme/c").folder.symlink_to(cache.paths("acme/a").folder)
+        done = run("migrate", "--from-cache", "--to", store.hub.parent.parent / "shelf", "--yes")
+        assert done.code == 1
+        assert f"links in `{store.paths('acme/c').folder}` lead into `{cache.paths('acme/a').folder}`" in done.stderr
+        loads(store.hub, "acme/c")
+
+
 class TestOneFolderAtTwoPlaces:
     """The target's model is the source's own: what is let go of there would be gone from both."""
 

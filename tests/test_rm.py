@@ -128,8 +128,7 @@ class TestNames:
         assert done == Finished(
             3,
             "",
-            f"error: no model `one` in `{two.hub}`\n"
-            "hint: with `--yes` a full name or a glob is needed: see `modelctl list`\n",
+            f"error: no model `one` in `{two.hub}`\nhint: with `--yes` a full name or a glob is needed: `acme/one`\n",
         )
 
     def test_an_ambiguous_part(self, run: Command, two: StoreBuilder) -> None:

@@ -77,12 +77,17 @@ def migrate(
     out = show.Output(json=json)
     terms = Terms(mode, overwrite=overwrite_refs, verify=verify)
     wanted = _Wanted(names or [], revision, parts=not yes, datasets=include_datasets)
-    plan = None if ends.is_one else _plan(ends, wanted, terms)
-    if not ends.is_one:
-        _say_datasets_stay(out, ends, wanted)
-    if plan is None or not (plan.moves or plan.skipped or plan.leftovers):
-        _say_nothing_to_do(out, project, ends, dry_run=dry_run)
+    if ends.is_one:
+        _say_nothing_to_do(out, ends, _is_one(project, ends), dry_run=dry_run)
         return
+    plan, arrived = _plan(project, ends, wanted, terms)
+    _say_datasets_stay(out, ends, wanted)
+    if not (plan.moves or plan.skipped or plan.leftovers):
+        message = moves.arrival(ends, arrived) if arrived else f"no models in `{ends.source}`"
+        _say_nothing_to_do(out, ends, message, dry_run=dry_run)
+        return
+    if arrived and not out.json:
+        out.say(moves.arrival(ends, arrived))
     if dry_run:
         moves.show_plan(out, plan)
         return
@@ -165,17 +170,21 @@ def _models_dir(project: "Project", hub: Path, flag: tuple[str, ...]) -> tuple[s
     return ("--models-dir", shlex.quote(str(hub.parent))) if hub.name == "hub" else None
 
 
-def _plan(ends: Ends, wanted: _Wanted, terms: "Terms") -> "MigrationPlan":
-    from modelctl.store import migration, naming
+def _plan(project: "Project", ends: Ends, wanted: _Wanted, terms: "Terms") -> tuple["MigrationPlan", list[str]]:
+    """The plan, and the names of what has come by an earlier migration."""
+    from modelctl.store import arrivals, migration, naming
 
-    source = ends.source
+    source, arrived = ends.source, list[str]()
     if wanted.names:
-        targets = naming.targets(
-            source, wanted.names, revision=wanted.revision, parts=wanted.parts, datasets=wanted.datasets
-        )
+        names, how = wanted.names, {"parts": wanted.parts, "datasets": wanted.datasets}
+        if not terms.keeps:
+            names, arrived = arrivals.named(source, ends.target, names, revision=wanted.revision, **how)
+        targets = naming.targets(source, names, revision=wanted.revision, **how)
     else:
         targets = naming.all_targets(source, datasets=wanted.datasets)
-    return migration.plan(source, ends.target, targets, terms=terms)
+    known = (project.hub, project.user_cache)
+    plan = migration.plan(source, ends.target, targets, terms=terms, others=known)
+    return plan, [*arrived, *plan.arrived]
 
 
 def _execute(out: show.Output, plan: "MigrationPlan", *, yes: bool) -> "MigrationResult":
@@ -183,7 +192,7 @@ def _execute(out: show.Output, plan: "MigrationPlan", *, yes: bool) -> "Migratio
 
     if out.json:
         out.event("plan", **moves.plan_object(plan))
-    else:
+    elif plan.moves:
         moves.say_plan(out, plan)
     migration.check_room(plan)
     busy = outcome.busy()
@@ -208,13 +217,13 @@ def _say_datasets_stay(out: show.Output, ends: Ends, wanted: _Wanted) -> None:
         out.say(f"{show.plural(len(there), 'dataset')} in `{ends.source}` stay there (`--include-datasets`)")
 
 
-def _say_nothing_to_do(out: show.Output, project: "Project", ends: Ends, *, dry_run: bool) -> None:
-    if ends.is_one:
-        is_cache = project.is_one_store and projects.is_same_folder(ends.source, project.hub)
-        whose = "your own cache" if is_cache else "where the models come from"
-        message = f"`{ends.target}` is {whose} too: there is nothing to move"
-    else:
-        message = f"no models in `{ends.source}`"
+def _is_one(project: "Project", ends: Ends) -> str:
+    is_cache = project.is_one_store and projects.is_same_folder(ends.source, project.hub)
+    whose = "your own cache" if is_cache else "where the models come from"
+    return f"`{ends.target}` is {whose} too: there is nothing to move"
+
+
+def _say_nothing_to_do(out: show.Output, ends: Ends, message: str, *, dry_run: bool) -> None:
     nothing = {"source": ends.source, "target": ends.target, "message": message}
     if not out.json:
         out.line(message)

@@ -72,11 +72,20 @@ def _object(move: "Move", way: str | None = None) -> dict[str, Any]:
         "size": move.size,
         "already": move.already,
         "shared": move.shared,
+        "frees": move.frees,
         "writes": move.writes,
         "refs_kept": list(move.refs_kept),
         "refs_overwritten": list(move.refs_overwritten),
         "left_out": move.left_out,
     }
+
+
+def arrival(ends: Ends, names: list[str]) -> str:
+    """What is said of models that an earlier migration has brought."""
+    told = ", ".join(f"`{name}`" for name in names)
+    return (
+        f"{told} {'is' if len(names) == 1 else 'are'} in `{ends.target}` already, and not in `{ends.source}` any more"
+    )
 
 
 def show_plan(out: show.Output, plan: "MigrationPlan") -> None:
@@ -85,7 +94,7 @@ def show_plan(out: show.Output, plan: "MigrationPlan") -> None:
         out.object(plan_object(plan))
         return
     columns = [show.Column("NAME"), show.Column("REVISIONS", "right"), show.Column("SIZE", "right")]
-    columns += [show.Column("HOW"), show.Column("WRITES", "right")]
+    columns += [show.Column("HOW"), show.Column("WRITES", "right"), show.Column("FREES", "right")]
     rows = [
         (
             move.source.id,
@@ -93,16 +102,25 @@ def show_plan(out: show.Output, plan: "MigrationPlan") -> None:
             show.size(move.size),
             _HOW[move.way],
             show.size(move.writes),
+            show.size(move.frees),
         )
         for move in plan.moves
     ]
     if rows:
         out.table(columns, rows)
+    out.line(f"{show.plural(len(rows), 'model')}, {show.size(plan.size)}, {_room(plan)}")
+    _say_details(out, plan)
+    _say_skipped(out, plan)
+
+
+def _room(plan: "MigrationPlan") -> str:
     room = f"writes {show.size(plan.writes)} of {show.size(plan.free)} free"
     room += "" if plan.has_room else ", which is too little"
     room += f", frees {show.size(plan.frees)} at the source" if plan.frees else ""
-    out.line(f"{show.plural(len(rows), 'model')}, {show.size(plan.size)}, {room}")
-    _say_details(out, plan)
+    return room
+
+
+def _say_skipped(out: show.Output, plan: "MigrationPlan") -> None:
     for failure in plan.skipped:
         out.say(f"`{failure.id}` cannot be {_VERBS[plan.terms.mode]}: {failure.error.message}")
         if failure.error.hint:
@@ -114,8 +132,12 @@ def say_plan(out: show.Output, plan: "MigrationPlan") -> None:
     out.say(f"from `{plan.source}` to `{plan.target}`:")
     for move in plan.moves:
         writes = f", {show.size(move.writes)} to write" if move.writes else ""
-        out.say(f"  {move.source.id}: {show.size(move.size)}, {_HOW[move.way]}{writes}")
+        frees = f", frees {show.size(move.frees)}" if move.frees else ""
+        out.say(f"  {move.source.id}: {show.size(move.size)}, {_HOW[move.way]}{writes}{frees}")
+    if plan.writes or plan.frees:
+        out.say(f"  in all: {_room(plan)}")
     _say_details(out, plan)
+    _say_skipped(out, plan)
 
 
 def _say_details(out: show.Output, plan: "MigrationPlan") -> None:
@@ -150,7 +172,8 @@ def show_result(out: show.Output, ends: Ends, plan: "MigrationPlan", result: "Mi
             out.line(f"{verb} {done.move.source.id} ({show.size(done.move.size)}, {_HOW[done.way]})")
         if result.leftovers_freed:
             out.say(f"freed {show.size(result.leftovers_freed)} that an interrupted migration had left")
-        out.say(f"free now: {_free(plan, result)}")
+        if result.moved or result.leftovers_freed:
+            out.say(f"free now: {_free(plan, result)}")
         if undo:
             out.say(f"undo: `{undo}`")
     _name_mending(ends, result)

@@ -83,6 +83,7 @@ def pull(
     Fetches the files that vLLM loads. Run again, it goes on where it stopped, or brings the newest commit.
     """
     from modelctl.cli import update as updating
+    from modelctl.hub import pull as pulls
     from modelctl.hub import room
     from modelctl.hub.plan import Choice
 
@@ -115,6 +116,8 @@ def pull(
         reuse=reuse,
     )
     plans = [_plan(project, hub, ref, choice) for ref in wanted]
+    for planned in plans:
+        pulls.check(planned)
     if dry_run:
         _show_dry_run(out, project, plans)
         return

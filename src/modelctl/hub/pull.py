@@ -18,7 +18,7 @@ from modelctl.hub.source import Blob, blob_target
 from modelctl.hub.workers import Limits, Workers
 from modelctl.progress import Progress
 from modelctl.ref import ModelRef
-from modelctl.store import changes, journal, lock, publishing, standing, tree, twins
+from modelctl.store import borrowed, changes, journal, lock, publishing, standing, tree, twins
 from modelctl.store.layout import RepoPaths
 from modelctl.store.twins import Twin
 
@@ -49,6 +49,7 @@ def execute(
     Waits for another pull of the same model. Raises what stopped it; what has arrived stays, and the next pull goes on.
     """
     began, paths = time.monotonic(), planned.paths
+    check(planned)
     if _is_settled(planned):
         # Nothing to write: so also in a store that may only be read.
         return _result(planned, began, fetched=0)
@@ -82,6 +83,12 @@ def execute(
         paths.pull_record.unlink(missing_ok=True)
         changes.tidy(paths)
     return _result(planned, began, fetched=fetched, reused=reused)
+
+
+def check(planned: PullPlan) -> None:
+    """Raise where what has to be written would be written into another store than the project's."""
+    if not _is_settled(planned):
+        borrowed.refuse(planned.paths)
 
 
 def _result(planned: PullPlan, began: float, *, fetched: int, reused: int = 0) -> PullResult:

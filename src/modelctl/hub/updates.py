@@ -15,7 +15,7 @@ from modelctl.hub.client import Hub
 from modelctl.hub.following import Followed, Tracked
 from modelctl.hub.plan import Choice, PullPlan
 from modelctl.ref import ModelRef
-from modelctl.store import checkpoint, condition, imports, links, removal, scan, standing, tree
+from modelctl.store import borrowed, checkpoint, condition, imports, links, removal, scan, standing, tree
 from modelctl.store.disposal import Failure
 from modelctl.store.model import Model, Revision
 from modelctl.store.removal import Target
@@ -116,6 +116,9 @@ def left_behind(update: Update) -> int | None:
 def _wanted(tracked: Tracked, revisions: Sequence[str], left: list[Left]) -> Tracked:
     """The model with those of its branches and tags that are meant; what nothing moves is added to `left`."""
     model = tracked.model
+    if lender := borrowed.lender(tracked.paths):
+        left.append(Left(model.id, f"it is a link to the model in `{lender}`, and nothing is written there", None))
+        return replace(tracked, followed=())
     if not revisions:
         if not tracked.followed:
             left.append(_left(tracked))

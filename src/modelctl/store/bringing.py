@@ -124,12 +124,17 @@ def _pour(source: int, target: int, meter: Meter, tell: Tell) -> int:
     at, there = 0, os.fstat(target).st_size
     with ThreadPoolExecutor(max_workers=1) as pool:
         while chunk := os.read(source, _CHUNK):
-            hashing = pool.submit(meter.update, chunk)
+            is_only = not at and len(chunk) < _CHUNK
+            # A thread costs more than a small file.
+            hashing = None if is_only else pool.submit(meter.update, chunk)
+            if hashing is None:
+                meter.update(chunk)
             if at >= there or os.pread(target, len(chunk), at) != chunk:
                 written = 0
                 while written < len(chunk):
                     written += os.pwrite(target, memoryview(chunk)[written:], at + written)
-            hashing.result()
+            if hashing is not None:
+                hashing.result()
             at += len(chunk)
             tell(len(chunk))
     return at

@@ -60,7 +60,7 @@ def commands(
 
         if record := imports.of(paths, read.revision):
             again = imports.command(paths, record)
-            return again, f"{again} --force"
+            return again, f"{again.removesuffix(' --force')} --force"
     if not is_model_id(paths.id):
         return None, None
     mend = pulls.mending(paths, _name(read.revision), in_cache=location == "cache")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # By how many chunks the hashing may lag behind the writing.
 _AHEAD = 4
 # What a file system answers that has no hard links, has too many of this one, or forbids one on a foreign file.
-_NO_LINK = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES}
+NO_LINK = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES}
 _FICLONE = 0x40049409  # ioctl that lets two files share their blocks until one is written to
 # The file system has no such thing, or keeps the two files apart.
 _NO_CLONE = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY, errno.EACCES, errno.ENOSYS}
@@ -31,7 +31,7 @@ def link(source: Path, spare: Path) -> bool:
         spare.unlink(missing_ok=True)
         os.link(source, spare, follow_symlinks=False)
     except OSError as exc:
-        if exc.errno in _NO_LINK:
+        if exc.errno in NO_LINK:
             return False
         raise changes.translated(exc, doing="link") from exc
     return True

@@ -86,3 +86,19 @@ def weigh(paths: Iterable[Path]) -> tuple[int, int]:
             continue
     size = sum(size for _, _, size, _ in found.values())
     return size, sum(allocated for seen, names, _, allocated in found.values() if seen >= names)
+
+
+def newest(path: Path) -> float:
+    """The newest time in a tree, of its own files and folders."""
+    newest, waiting = 0.0, [path]
+    while waiting:
+        current = waiting.pop()
+        try:
+            status = current.lstat()
+        except OSError:
+            continue
+        newest = max(newest, status.st_mtime)
+        if stat.S_ISDIR(status.st_mode):
+            with contextlib.suppress(OSError):
+                waiting += current.iterdir()
+    return newest

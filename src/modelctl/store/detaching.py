@@ -44,7 +44,7 @@ def _take_in(paths: RepoPaths, blob: Blob, payload: Path, spare: Path, users: sh
     if not shared.take(paths.hub, payload, blob.path, spare, users):
         copying.copy(payload, spare, blob.name, lambda _: None)
         spare.replace(blob.path)
-        shared.release(paths.hub, payload, users)
+        shared.release(paths.hub, payload, users, trims=False)
 
 
 def _lead_absolutely(path: Path, incoming: Path) -> None:

@@ -30,6 +30,16 @@ def can_clone(one: Path, other: Path) -> bool:
     return here.stat().st_dev == there.stat().st_dev and _kind(here) in _CLONING
 
 
+def may_link(path: Path) -> bool:
+    """Whether this user may give a file a second name: Linux forbids that of files that are not his to write to."""
+    if os.geteuid() in {0, path.stat().st_uid} or os.access(path, os.R_OK | os.W_OK):
+        return True
+    try:
+        return Path("/proc/sys/fs/protected_hardlinks").read_bytes().strip() == b"0"
+    except OSError:
+        return True
+
+
 def existing(path: Path) -> Path:
     """The path itself, or the nearest folder above it that is there."""
     # What may not be looked at counts as not there, and not as a failure: the first write into it will be one.

@@ -89,7 +89,7 @@ def finish(hub: Path, aside: Aside, tell: Callable[[int], None], *, users: share
     """Free what was set aside, and shared payloads that nobody else uses. Returns the bytes that the disk got back.
 
     Payloads go first: an entry that is still there says which ones are to be looked at. `users` are those of the
-    payloads, where the caller has looked already.
+    payloads, where the caller has looked already; then it is for him to `shared.trim` their lists at the end.
     """
     freed = 0
     try:
@@ -100,8 +100,8 @@ def finish(hub: Path, aside: Aside, tell: Callable[[int], None], *, users: share
     except OSError as exc:
         raise changes.translated(exc, doing="look into") from exc
     for named in payloads:
-        users = users or shared.users(hub)
-        freed += shared.release(hub, named, users) or 0
+        found = users or shared.users(hub)
+        freed += shared.release(hub, named, found, trims=users is None) or 0
         tell(freed)
     # The refs last: as long as they are there, the same command is understood once more.
     for part in (*sorted(contents, key=lambda part: part.name == "refs"), aside.path):

@@ -7,7 +7,7 @@ import contextlib
 import os
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,47 +15,31 @@ from modelctl.errors import ModelctlError, NoRoomError, NotFoundError, NotWholeE
 from modelctl.progress import Progress
 from modelctl.ref import ModelRef
 from modelctl.store import (
-    bringing,
     changes,
     checkpoint,
     copying,
     deletion,
+    delivery,
     disk,
     layout,
     links,
     lock,
+    obstacles,
     proof,
     tree,
     wholeness,
 )
 from modelctl.store.bringing import Way
+from modelctl.store.delivery import ASIDE, Delivery, ExportFile
 from modelctl.store.layout import RepoPaths
 from modelctl.store.model import Model, Revision
-
-# What is being written lies here, inside of the folder, so that it gets its name by a rename.
-ASIDE = ".modelctl-export"
-_MARGIN = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class ExportFile:
-    """One file: where its content lies, the hash that it has to have (empty where nothing tells), whether it is there.
-
-    `is_there`: the folder has it already, with this content.
-    """
-
-    name: str
-    source: Path
-    size: int
-    digest: str
-    is_there: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ExportPlan:
     """What an export will do. `overwritten` are names in the folder that have other content now.
 
-    `free` are bytes on the folder's file system.
+    With `force` what has got a file's name meanwhile is overwritten too. `free` are bytes on the folder's file system.
     """
 
     ref: ModelRef
@@ -64,6 +48,7 @@ class ExportPlan:
     files: tuple[ExportFile, ...]
     overwritten: tuple[str, ...]
     way: Way
+    force: bool
     free: int
 
     @property
@@ -119,9 +104,11 @@ def plan(model: Model, revision: Revision, ref: ModelRef, folder: Path, *, way: 
             f"`{folder}` lies on another file system than the model, so it cannot be hard-linked",
             hint="leave out `--hard-link`, and it is copied",
         )
+    if way == "link" and (foreign := next((one.source for one in files if not disk.may_link(one.source)), None)):
+        raise obstacles.not_linkable(foreign, hint="leave out `--hard-link`, and it is copied")
     if way == "clone" and not disk.is_one_mount(paths.folder, folder):
         way = "copy"
-    return ExportPlan(ref, revision.commit, folder, files, overwritten, way, disk.free(folder))
+    return ExportPlan(ref, revision.commit, folder, files, overwritten, way, force, disk.free(folder))
 
 
 def execute(plan: ExportPlan, progress: Progress) -> ExportResult:
@@ -140,7 +127,8 @@ def execute(plan: ExportPlan, progress: Progress) -> ExportResult:
         return ExportResult(0, None, time.monotonic() - began)
     with lock.held(writing, "export"):
         try:
-            ways = _write(plan, aside, progress)
+            done = sum(file.size for file in plan.files if file.is_there)
+            ways = Delivery(plan.folder, str(plan.ref), progress, plan.force, done).run(plan.wanted, plan.way)
         except NoRoomError:
             raise
         except ModelctlError:
@@ -150,44 +138,6 @@ def execute(plan: ExportPlan, progress: Progress) -> ExportResult:
     written = sum(file.size for file, way in zip(plan.wanted, ways, strict=True) if way == "copy")
     way: Way = "copy" if "copy" in ways else ways[0]
     return ExportResult(written, way, time.monotonic() - began)
-
-
-def _write(plan: ExportPlan, aside: Path, progress: Progress) -> list[Way]:
-    """Bring each file, prove it, give it its name; the way that each has come."""
-    done = sum(file.size for file in plan.files if file.is_there)
-
-    def tell(count: int) -> None:
-        nonlocal done
-        done += count
-        progress.advance(done)
-
-    way = bringing.possible(plan.way, plan.wanted[0].source, aside / "probe")
-    if way == "copy":
-        _check_room(plan, aside)
-    ways: list[Way] = []
-    try:
-        for file in plan.wanted:
-            spare, place = aside / "files" / file.name, plan.folder / file.name
-            changes.make_folder(spare.parent)
-            changes.make_folder(place.parent)
-            before = bringing.stamp(file.source.stat())
-            brought = bringing.bring(
-                file.source, spare, before, way=way, lfs=not layout.is_git_sha1(file.digest), tell=tell
-            )
-            if file.digest and brought.file.digest != file.digest:
-                raise NotWholeError(
-                    f"`{file.name}` of `{plan.ref}` is damaged: its content does not match its name",
-                    hint=f"`modelctl verify --repair {plan.ref.id}` mends it, where it comes from the Hub",
-                )
-            changes.make_durable([spare])
-            spare.replace(place)
-            ways.append(brought.way)
-            progress.file(file.name, size=file.size, source=bringing.SOURCES[brought.way])
-        for folder in {(plan.folder / file.name).parent for file in plan.wanted}:
-            changes.sync_folder(folder)
-    except OSError as exc:
-        raise changes.translated(exc, doing="write") from exc
-    return ways
 
 
 def _refuse_place(folder: Path, paths: RepoPaths) -> None:
@@ -234,24 +184,14 @@ def _files(paths: RepoPaths, revision: Revision, folder: Path) -> Iterator[Expor
     for file in revision.files:
         if file.content is None or file.size is None or not layout.is_file_name(file.name):
             continue
-        _refuse_way(folder, file.name)
-        _refuse_way(folder, f"{ASIDE}/files/{file.name}")
+        delivery.refuse_way(folder, file.name)
+        delivery.refuse_way(folder, f"{ASIDE}/files/{file.name}")
         entry = entries.get(file.name)
         digest = entry.digest if entry is not None and layout.is_digest(entry.digest) else ""
         if not digest and file.name in listing and listing[file.name].size == file.size:
             digest = listing[file.name].digest
         source = Path(file.content)
         yield ExportFile(file.name, source, file.size, digest, _is_there(folder / file.name, source, file.size, digest))
-
-
-def _refuse_way(folder: Path, name: str) -> None:
-    """Raise where something in the folder would lead a file out of it, or is no folder, or is one."""
-    place = folder / name
-    for above in list(place.parents)[: name.count("/")]:
-        if above.is_symlink() or (above.exists() and not above.is_dir()):
-            raise ModelctlError(f"`{above}` is no folder", hint="move it away, or export to another folder")
-    if place.is_dir() and not place.is_symlink():
-        raise ModelctlError(f"`{place}` is a folder where a file should be", hint="export to another folder")
 
 
 def _is_there(place: Path, source: Path, size: int, digest: str) -> bool:
@@ -264,17 +204,3 @@ def _is_there(place: Path, source: Path, size: int, digest: str) -> bool:
     if not stat.S_ISREG(status.st_mode) or status.st_size != size:
         return False
     return proof.matches(place, digest) if digest else copying.are_equal(place, source)
-
-
-def _check_room(plan: ExportPlan, aside: Path) -> None:
-    """`NoRoomError` where what has to be written does not fit, beside what an interrupted export has left."""
-    spares: Sequence[Path] = [aside / "files" / file.name for file in plan.wanted]
-    there = sum(spare.stat().st_size for spare in spares if spare.is_file())
-    needed, free = max(0, sum(file.size for file in plan.wanted) - there), disk.free(plan.folder)
-    if needed + _MARGIN > free:
-        raise NoRoomError(
-            f"`{plan.ref}` needs {needed:,} bytes, and the file system of `{plan.folder}` has {free:,} free",
-            hint="make room there, or export to another disk",
-            needed=needed,
-            free=free,
-        )

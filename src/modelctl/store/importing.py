@@ -9,9 +9,10 @@ from pathlib import Path
 from modelctl.errors import ModelctlError, NoRoomError, NotFoundError, UsageError
 from modelctl.progress import Progress
 from modelctl.ref import ModelRef
-from modelctl.store import candidate, changes, disk, layout, lock, publishing, sources
+from modelctl.store import borrowed, candidate, changes, disk, imports, layout, lock, obstacles, publishing, sources
 from modelctl.store.bringing import Way
 from modelctl.store.candidate import Candidate
+from modelctl.store.imports import ImportRecord
 from modelctl.store.intake import ImportResult, Intake
 from modelctl.store.layout import RepoPaths
 from modelctl.store.sources import Source
@@ -26,15 +27,22 @@ class Choice:
     force: bool = False
     follow: bool = False
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The options of the command that say so."""
+        given = (self.way == "copy", self.way == "link", self.all_files, self.follow, self.force)
+        return tuple(name for name, is_given in zip(imports.OPTIONS, given, strict=True) if is_given)
+
 
 @dataclass(frozen=True, slots=True)
 class ImportPlan:
     """What an import will do. `named` is the commit that `ref` names now; what it will be only the contents tell.
 
-    `free` are bytes on the project's file system.
+    `record` is what it writes down of itself, `free` are bytes on the project's file system.
     """
 
     ref: str
+    record: ImportRecord
     paths: RepoPaths
     source: Source
     model: Candidate
@@ -54,6 +62,7 @@ def plan(path: Path, hub: Path, ref: ModelRef, *, choice: Choice) -> ImportPlan:
     if not layout.is_ref_path(name):
         raise UsageError(f"`{name}` is a commit, which follows from the files", hint="name a branch or a tag")
     paths = RepoPaths(hub, ref.id)
+    borrowed.refuse(paths)
     source = sources.find(path, ref.id.rpartition("/")[2], follow=choice.follow, label=ref.variant)
     if not source.files and not source.obstacles:
         raise NotFoundError(f"`{path}` holds no files", hint="name a folder with a model's files")
@@ -70,7 +79,10 @@ def plan(path: Path, hub: Path, ref: ModelRef, *, choice: Choice) -> ImportPlan:
                 hint="leave out `--hard-link`, and it is copied",
             )
         way = "copy"
-    return ImportPlan(name, paths, source, model, way, publishing.named(paths, name), disk.free(paths.folder))
+    if way == "link" and (foreign := next((file.path for file in model.files if not disk.may_link(file.path)), None)):
+        raise obstacles.not_linkable(foreign, hint="leave out `--hard-link`, and it is copied")
+    record = ImportRecord(str(path.absolute()), name, ref.variant, choice.options)
+    return ImportPlan(name, record, paths, source, model, way, publishing.named(paths, name), disk.free(paths.folder))
 
 
 def execute(plan: ImportPlan, progress: Progress) -> ImportResult:
@@ -81,7 +93,7 @@ def execute(plan: ImportPlan, progress: Progress) -> ImportResult:
     paths = plan.paths
     changes.make_hub(paths.hub)
     with lock.held(paths, "import"):
-        work = Intake(paths, plan.ref, plan.source.path, plan.model.files, plan.way, progress)
+        work = Intake(paths, plan.record, plan.model.files, plan.way, progress)
         changes.refuse_links(paths, work.written_to())
         try:
             return work.run()

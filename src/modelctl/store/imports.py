@@ -5,23 +5,32 @@ import shlex
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from modelctl.ref import ModelRef
 from modelctl.store import reading, standing
 from modelctl.store.layout import RepoPaths
 from modelctl.store.model import Revision
 
+# The options that decide what an import brings, and how.
+OPTIONS = ("--copy", "--hard-link", "--all-files", "--follow-links", "--force")
+
 
 class ImportRecord(NamedTuple):
-    """What an import wrote down at its start: the path that it reads, as a full one, and the ref that it is to make."""
+    """What an import wrote down at its start: the path that it reads, as a full one, and the ref that it is to make.
+
+    `variant` is the one quantisation that was asked for, `options` are those of `OPTIONS` that were given.
+    """
 
     path: str
     ref: str
+    variant: str | None = None
+    options: tuple[str, ...] = ()
 
 
 def record(paths: RepoPaths) -> ImportRecord | None:
     """The record of the model's import, `None` where there is none that can be read."""
     match reading.document(paths.import_record):
-        case {"path": str(path), "ref": str(ref)}:
-            return ImportRecord(path, ref)
+        case {"path": str(path), "ref": str(ref), **rest}:
+            return ImportRecord(path, ref, *standing.wishes(rest))
         case _:
             return None
 
@@ -31,7 +40,7 @@ def write(paths: RepoPaths, record: ImportRecord) -> None:
     # Not at the top: a listing of models only reads.
     from modelctl.store import changes
 
-    changes.write_file(paths.import_record, json.dumps({"schema": 1, "path": record.path, "ref": record.ref}))
+    changes.write_file(paths.import_record, json.dumps({"schema": 1, **record._asdict()}))
 
 
 def of(paths: RepoPaths, revision: Revision) -> ImportRecord | None:
@@ -41,11 +50,16 @@ def of(paths: RepoPaths, revision: Revision) -> ImportRecord | None:
 
 def of_commit(paths: RepoPaths, commit: str, refs: Sequence[str]) -> ImportRecord | None:
     """The same of a commit that these refs name."""
-    path = standing.imported_from(paths, commit)
-    return None if path is None else ImportRecord(path, "main" if "main" in refs else next(iter(refs), "main"))
+    known = standing.read(paths, commit)
+    if known is None or known.imported is None:
+        return None
+    ref = "main" if "main" in refs else next(iter(refs), "main")
+    return ImportRecord(known.imported, ref, known.variant, known.options)
 
 
 def command(paths: RepoPaths, record: ImportRecord) -> str:
-    """The command that goes on with it."""
-    at = "" if record.ref == "main" else f"@{record.ref}"
-    return f"modelctl import {shlex.quote(record.path)} --as {paths.id}{at}"
+    """The command that goes on with it, or does it once more."""
+    # What was read from a file may be anything, and what is printed is typed.
+    ref = ModelRef(paths.id, None if record.ref == "main" else record.ref, record.variant)
+    options = [option for option in OPTIONS if option in record.options]
+    return shlex.join(["modelctl", "import", record.path, "--as", str(ref), *options])

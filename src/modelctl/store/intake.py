@@ -41,13 +41,12 @@ class ImportResult:
 class Intake:
     """Files from outside that become a revision of a model, by one way, under the model's lock.
 
-    `origin` is where they come from, as the user named it. `known` are the contents that were measured, by the names of
-    the files, `here` those of them that proved to be blobs already.
+    `record` tells where they come from, and which ref is to name them. `known` are the contents that were measured, by
+    the names of the files, `here` those of them that proved to be blobs already.
     """
 
     paths: RepoPaths
-    ref: str
-    origin: Path
+    record: ImportRecord
     files: tuple[PlainFile, ...]
     way: Way
     progress: Progress
@@ -67,7 +66,7 @@ class Intake:
         """A path in every folder of the model that is written into; that of the snapshot is not known yet."""
         paths = self.paths
         yield from (paths.blob("any"), paths.import_record, paths.tree("any"), paths.snapshot("any") / "any")
-        yield from (paths.ref(self.ref), paths.standing("any"))
+        yield from (paths.ref(self.record.ref), paths.standing("any"))
         yield from (self._spare(file) for file in self.files)
 
     def run(self) -> ImportResult:
@@ -113,10 +112,13 @@ class Intake:
     def _begin(self) -> None:
         """Say in the store what is being imported. What an import of something else has left is of no use."""
         paths = self.paths
-        record = ImportRecord(str(self.origin.absolute()), self.ref)
-        if imports.record(paths) != record:
+        # A model without this folder is an inconsistency for other tools, and so it would stay after a kill.
+        changes.make_folder(paths.snapshots)
+        old = imports.record(paths)
+        if old is None or (old.path, old.ref) != (self.record.path, self.record.ref):
             deletion.delete(paths.imported)
-            imports.write(paths, record)
+        if old != self.record:
+            imports.write(paths, self.record)
 
     def _bring(self, files: list[PlainFile]) -> None:
         if not files:
@@ -140,8 +142,9 @@ class Intake:
         there = sum(spare.stat().st_size for file in files if (spare := self._spare(file)).is_file())
         needed, free = max(0, sum(file.size for file in files) - there), disk.free(self.paths.folder)
         if needed + _MARGIN > free:
+            path, hub = self.record.path, self.paths.hub
             raise NoRoomError(
-                f"`{self.origin}` needs {needed:,} bytes, and the file system of `{self.paths.hub}` has {free:,} free",
+                f"`{path}` needs {needed:,} bytes, and the file system of `{hub}` has {free:,} free",
                 hint="make room with `modelctl rm`, or name another folder with `--models-dir`",
                 needed=needed,
                 free=free,
@@ -171,8 +174,9 @@ class Intake:
         publishing.show(paths, commit, {name: file.digest for name, file in self.known.items()})
         if tree.read(paths, commit) != self.known:
             tree.write(paths, commit, self.known)
-        standing.mark_imported(paths, commit, str(self.origin.absolute()))
-        return publishing.name(paths, self.ref, commit)
+        record = self.record
+        standing.mark_imported(paths, commit, record.path, variant=record.variant, options=record.options)
+        return publishing.name(paths, self.record.ref, commit)
 
     def _is_settled(self) -> bool:
         """Whether all of it is there to be seen already, and nothing of an unfinished import."""
@@ -180,7 +184,7 @@ class Intake:
         return (
             tree.read(paths, commit) == self.known
             and all(publishing.is_shown(paths, commit, name, file.digest) for name, file in self.known.items())
-            and publishing.named(paths, self.ref) == commit
+            and publishing.named(paths, self.record.ref) == commit
             and standing.imported_from(paths, commit) is not None
             and not paths.imported.exists()
         )

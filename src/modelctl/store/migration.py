@@ -5,48 +5,41 @@ copied and hashed; then come the snapshots, each by one rename, then the refs; a
 there does the source let go of it.
 """
 
-import contextlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from modelctl.errors import BusyError, ModelctlError, NoRoomError, NotAllowedError, NotFoundError, UsageError
+from modelctl.errors import BusyError, ModelctlError, NoRoomError, NotFoundError, UsageError
 from modelctl.progress import Progress
 from modelctl.store import (
-    arrival,
+    arrivals,
     changes,
+    departure,
     disk,
     disposal,
-    downloads,
     links,
-    lock,
-    moving,
-    naming,
     obstacles,
+    passage,
     removal,
     route,
     shared,
     trash,
 )
-from modelctl.store.crew import Tell
 from modelctl.store.disposal import Failure
-from modelctl.store.links import Links
-from modelctl.store.moving import Way
+from modelctl.store.passage import Moved
 from modelctl.store.removal import Target
 from modelctl.store.route import Move, Terms
 from modelctl.store.trash import Aside
-
-# What folders, links and refs need beside the blobs.
-_MARGIN = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class MigrationPlan:
     """What a migration will do. `free` bytes has the target's file system, `frees` bytes the source's gets back.
 
-    `leftovers` is what the source has let go of before and is still to be freed. `needed_by` are, by folder, the ids of
-    models of the source whose links lead into it: they have to go first.
+    `arrived` are revisions that are in the target and not in the source any more. `leftovers` is what the source has
+    let go of before and is still to be freed. `needed_by` are, by folder, the ids of models of the source whose links
+    lead into it: they have to go first.
     """
 
     source: Path
@@ -54,10 +47,11 @@ class MigrationPlan:
     terms: Terms
     moves: tuple[Move, ...]
     skipped: tuple[Failure, ...]
+    arrived: tuple[str, ...]
     leftovers: tuple[Aside, ...]
     free: int
     frees: int
-    needed_by: Mapping[str, frozenset[str]]
+    needed_by: departure.Needed
 
     @property
     def size(self) -> int:
@@ -72,21 +66,12 @@ class MigrationPlan:
     @property
     def has_room(self) -> bool:
         """Whether that fits."""
-        return not self.writes or self.writes + _MARGIN <= self.free
+        return not self.writes or self.writes + passage.MARGIN <= self.free
 
     @property
     def reads(self) -> int:
         """Bytes that are hashed on their way."""
         return sum(move.reads for move in self.moves)
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """A model that has come to the target, by the way that was gone in the end."""
-
-    move: Move
-    way: Way
-    freed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +85,17 @@ class MigrationResult:
     free_target: int
 
 
-def plan(source: Path, target: Path, targets: Sequence[Target], *, terms: Terms) -> MigrationPlan:
-    """Find out how the models of `source` come to `target`. What cannot come is among `skipped`, with its reason."""
+def plan(
+    source: Path, target: Path, targets: Sequence[Target], *, terms: Terms, others: Sequence[Path] = ()
+) -> MigrationPlan:
+    """Find out how the models of `source` come to `target`. What cannot come is among `skipped`, with its reason.
+
+    `others` are further hub folders that are known: what their links lead to stays where it is.
+    """
     _refuse_nested(source, target)
     moves: list[Move] = []
     skipped: list[Failure] = []
+    arrived: list[str] = []
     users = shared.users_if_any(source)
     leftovers = () if terms.keeps else trash.leftovers(source)
     for wanted in targets:
@@ -114,57 +105,36 @@ def plan(source: Path, target: Path, targets: Sequence[Target], *, terms: Terms)
         try:
             obstacles.refuse(there, keep=terms.keeps)
             begun = {name: ref for aside in leftovers for name, ref in _refs(aside, wanted).items()}
-            move = route.plan(there, wanted, target, terms=terms, users=users, begun=begun)
+            come = {} if terms.keeps else arrivals.of_model(wanted, target)
+            move = route.plan(there, wanted, target, terms=terms, begun={**come, **begun})
             if move is not None:
                 moves.append(move)
+            else:
+                arrived += [f"{wanted.paths.id}@{name}" for name in wanted.revisions if name in come]
         except NotFoundError:
             raise
         except ModelctlError as error:
             skipped.append(Failure(wanted.paths.id, error))
-    needed_by = {} if terms.keeps else _needed_by(source)
-    staying = _staying(source, moves)
-    while moves and (needed := [move for move in moves if needed_by.get(move.source.folder.name, _NOBODY) & staying]):
-        for move in needed:
-            names = needed_by[move.source.folder.name] & staying
-            skipped.append(Failure(move.source.id, obstacles.needed_by(move.source, names)))
-        moves = [move for move in moves if move not in needed]
-        staying = _staying(source, moves)
-    moves = _in_order(moves, needed_by)
-    frees = 0 if terms.keeps else _frees(source, [move for move in moves if move.way == "copy"])
+    needed_by: departure.Needed = {}
+    if not terms.keeps:
+        leaving = departure.plan(source, moves, (target, *others))
+        moves, needed_by = list(leaving.moves), leaving.needed_by
+        skipped += leaving.held_back
+    going = [] if terms.keeps else [move for move in moves if move.way == "copy"]
+    freed = removal.plan(source, [Target(move.source, () if move.whole else move.commits) for move in going])
+    frees = {removed.paths.folder: removed.frees for removed in freed.removals}
     return MigrationPlan(
-        source, target, terms, tuple(moves), tuple(skipped), leftovers, disk.free(target), frees, needed_by
+        source,
+        target,
+        terms,
+        _weighed(moves, users, frees, keeps=terms.keeps),
+        tuple(skipped),
+        tuple(arrived),
+        leftovers,
+        disk.free(target),
+        freed.frees if going else 0,
+        needed_by,
     )
-
-
-_NOBODY: frozenset[str] = frozenset()
-
-
-def _needed_by(source: Path) -> Mapping[str, frozenset[str]]:
-    """By folder, the ids of the models whose links lead into it."""
-    found: dict[str, set[str]] = {}
-    for target in naming.all_targets(source, datasets=True):
-        for folder in obstacles.leads_to(links.read(target.paths)):
-            found.setdefault(folder, set()).add(target.paths.id)
-    return {folder: frozenset(ids) for folder, ids in found.items()}
-
-
-def _in_order(moves: Sequence[Move], needed_by: Mapping[str, frozenset[str]]) -> list[Move]:
-    """Those whose links lead into others before the others. Of a circle none can go, which is found out on the way."""
-    if not needed_by:
-        return list(moves)
-    ordered: list[Move] = []
-    left = {move.source.id: move for move in moves}
-    while left:
-        free = [move for move in left.values() if not needed_by.get(move.source.folder.name, _NOBODY) & left.keys()]
-        ordered += free or left.values()
-        left = {move.source.id: move for move in left.values() if move not in free} if free else {}
-    return ordered
-
-
-def _staying(source: Path, moves: Sequence[Move]) -> set[str]:
-    """The ids of the models of which something stays in the source."""
-    going = {move.source.id for move in moves if move.whole}
-    return {target.paths.id for target in naming.all_targets(source, datasets=True)} - going
 
 
 def _refs(aside: Aside, wanted: Target) -> Mapping[str, str]:
@@ -180,9 +150,10 @@ def execute(plan: MigrationPlan, progress: Progress, *, busy: Mapping[str, str] 
     check_room(plan)
     if plan.moves:
         changes.make_hub(plan.target)
-    progress.begin("moving" if not plan.terms.keeps else "bringing", total=plan.reads or None)
+        progress.begin("moving" if not plan.terms.keeps else "bringing", total=plan.reads or None)
     moved: list[Moved] = []
     failures = list(plan.skipped)
+    gone: set[str] = set()
     done = 0
 
     def tell(count: int) -> None:
@@ -195,15 +166,17 @@ def execute(plan: MigrationPlan, progress: Progress, *, busy: Mapping[str, str] 
         try:
             if not plan.terms.keeps:
                 _refuse_served(move, busy or {})
-                _refuse_needed(plan, move, moved)
-            result = _execute(move, tell, users, terms=plan.terms)
+                departure.refuse(move, plan.needed_by, gone)
+            result = passage.go(move, tell, users, terms=plan.terms)
         except ModelctlError as error:
             failures.append(Failure(move.source.id, error))
             if isinstance(error, NoRoomError):
                 break
         else:
             moved.append(result)
+            gone.add(move.source.id)
             progress.file(move.source.id, size=move.size, source=_DONE[plan.terms.mode])
+    shared.trim(plan.source, users)
     # Renames are made durable once for all of them: that costs more than they do.
     for hub in (plan.target, plan.source) if any(each.way == "rename" for each in moved) else ():
         changes.sync_folder(hub)
@@ -226,20 +199,13 @@ def _refuse_served(move: Move, busy: Mapping[str, str]) -> None:
         )
 
 
-def _refuse_needed(plan: MigrationPlan, move: Move, moved: Sequence[Moved]) -> None:
-    """Raise where a model that leads into this one should have gone before, and has not."""
-    gone = {each.move.source.id for each in moved}
-    if names := plan.needed_by.get(move.source.folder.name, _NOBODY) - gone:
-        raise obstacles.needed_by(move.source, names)
-
-
 _DONE = {"move": "moved", "copy": "copied", "link": "linked", "symlink": "linked"}
 
 
 def check_room(plan: MigrationPlan) -> None:
     """`NoRoomError` where the target's file system cannot take what has to be written."""
     free = disk.free(plan.target)
-    if plan.writes and plan.writes + _MARGIN > free:
+    if plan.writes and plan.writes + passage.MARGIN > free:
         raise NoRoomError(
             f"{plan.writes:,} bytes have to be written to the file system of `{plan.target}`, which has {free:,} free",
             hint="make room with `modelctl rm`, or migrate one model at a time",
@@ -257,71 +223,23 @@ def _refuse_nested(source: Path, target: Path) -> None:
         )
 
 
-def _frees(source: Path, moves: Sequence[Move]) -> int:
-    targets = [Target(move.source, () if move.whole else move.commits) for move in moves]
-    return removal.plan(source, targets).frees if targets else 0
+def _weighed(moves: Sequence[Move], users: shared.Users, frees: Mapping[Path, int], *, keeps: bool) -> tuple[Move, ...]:
+    """The moves with what they share with models that stay, and with what the source gets back for each."""
+    going = set() if keeps else {move.source.blobs for move in moves if move.whole}
+    staying = {named for named, blobs in users.by_payload.items() if any(blob.parent not in going for blob in blobs)}
 
+    def is_shared(named: Path, move: Move) -> bool:
+        if move.whole or named not in staying:
+            return named in staying
+        # What only other revisions of the very model use is no other model's.
+        stay = {blob.parent for blob in users.by_payload[named]} - going
+        return stay != {move.source.blobs}
 
-def _execute(move: Move, tell: Tell, users: shared.Users, *, terms: Terms) -> Moved:
-    """Bring one model over, under the locks of both sides, and free what the source has let go of."""
-    with contextlib.ExitStack() as locks:
-        locks.enter_context(lock.held(move.target, "migrate"))
-        # Who may only read the source has no lock to take there; what changes meanwhile is found by its hash.
-        with contextlib.suppress(*[NotAllowedError] if terms.keeps else []):
-            locks.enter_context(lock.held(move.source, "migrate"))
-        for paths in (move.source, move.target):
-            downloads.refuse(paths)
-        there = links.read(move.source)
-        if not there.snapshots.keys() >= set(move.commits):
-            raise NotFoundError(
-                f"`{move.source.id}` has gone in the meantime, or a revision of it",
-                hint="`modelctl list` shows what is there",
-            )
-        way = _bring(there, move, tell, users, terms=terms)
-        aside = None if terms.keeps or way == "rename" else _let_go(there, move)
-    freed = disposal.finish(move.source.hub, aside, lambda _: None, users=users) if aside else 0
-    return Moved(move, way, freed)
-
-
-def _bring(there: Links, move: Move, tell: Tell, users: shared.Users, *, terms: Terms) -> Way:
-    """Let the target have the model, and return the way that it came in the end."""
-    way = move.way
-    if way in {"rename", "symlink"} and terms.verify:
-        moving.prove(there, move.commits, tell)
-    if way == "symlink":
-        moving.link_folder(there, move.target)
-        return way
-    if way == "rename":
-        if moving.rename(there, move.target, users):
-            return way
-        way = "copy"
-        _check_room_for(there, move)
-    arrival.transfer(there, move.target, move.commits, move.refs, tell, way=way)
-    return way
-
-
-def _let_go(there: Links, move: Move) -> Aside:
-    """Take out of the source what has come to the target, and nothing that came to the source meanwhile."""
-    downloads.refuse(move.source)
-    now = links.read(move.source)
-    if any(now.snapshots.get(commit) != there.snapshots[commit] for commit in move.commits):
-        raise BusyError(
-            f"`{move.source.id}` has changed while it was copied", hint="run the same command again: it brings the rest"
+    return tuple(
+        replace(
+            move,
+            shared=sum(size for named, size in move.payloads.items() if is_shared(named, move)),
+            frees=frees.get(move.source.folder, 0),
         )
-    if now.snapshots.keys() <= set(move.commits) and not obstacles.foreign(now):
-        return disposal.set_model_aside(move.source)
-    refs = [name for name, commit in now.refs.items() if commit in move.commits]
-    return disposal.set_revisions_aside(move.source, move.commits, refs)
-
-
-def _check_room_for(there: Links, move: Move) -> None:
-    """A rename was planned and is not possible after all: what it would not have cost has to be there."""
-    needed = sum(content.size for content in moving.contents(there, set(move.commits)))
-    free = disk.free(move.target.hub)
-    if needed + _MARGIN > free:
-        raise NoRoomError(
-            f"`{move.source.id}` has to be copied after all, which needs {needed:,} bytes, and {free:,} are free",
-            hint="make room with `modelctl rm`, then run the same command again",
-            needed=needed,
-            free=free,
-        )
+        for move in moves
+    )

@@ -1,5 +1,6 @@
 """Which models of one hub folder the words of a command mean."""
 
+import fnmatch
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -45,13 +46,23 @@ def targets(
     `NotFoundError`. With `datasets` those are meant too, as `datasets/ORG/NAME`.
     """
     known = {paths.id: paths for paths in (*everything(hub), *(all_datasets(hub) if datasets else ()))}
-    return among(known, words, revision=revision, parts=parts, where=f"in `{hub}`")
+    others = [] if datasets else [paths.id for paths in all_datasets(hub)]
+    return among(known, words, revision=revision, parts=parts, where=f"in `{hub}`", datasets=others)
 
 
 def among(
-    known: Mapping[str, RepoPaths], words: Sequence[str], *, revision: str | None, parts: bool, where: str
+    known: Mapping[str, RepoPaths],
+    words: Sequence[str],
+    *,
+    revision: str | None,
+    parts: bool,
+    where: str,
+    datasets: Sequence[str] = (),
 ) -> list[Target]:
-    """The same of models that are known by their ids, wherever they lie: `where`, for the error."""
+    """The same of models that are known by their ids, wherever they lie: `where`, for the error.
+
+    `datasets` are there too, and not meant.
+    """
     chosen: dict[RepoPaths, list[str]] = {}
     unknown: list[NotFoundError] = []
     for word in words:
@@ -64,7 +75,7 @@ def among(
                 hint=f"leave out `:{named.variant}`",
             )
         try:
-            for paths in _named(known, named.id, parts=parts, where=where):
+            for paths in _named(known, named.id, parts=parts, where=where, datasets=datasets):
                 revisions = chosen.setdefault(paths, [])
                 revisions.append(named.revision or "")
         except NotFoundError as error:
@@ -108,13 +119,19 @@ def all_datasets(hub: Path) -> list[RepoPaths]:
     return [RepoPaths(hub, dataset, name) for dataset, name in found if dataset]
 
 
-def _named(known: Mapping[str, RepoPaths], text: str, *, parts: bool, where: str) -> list[RepoPaths]:
+def _named(
+    known: Mapping[str, RepoPaths], text: str, *, parts: bool, where: str, datasets: Sequence[str]
+) -> list[RepoPaths]:
     if text in known:
         return [known[text]]
+    if text in datasets or (text.startswith("datasets/") and fnmatch.filter(datasets, text)):
+        raise NotFoundError(
+            f"`{text}` is no model {where}, but a dataset", hint="`migrate` takes it with `--include-datasets`"
+        )
     if any(letter in text for letter in _GLOB):
         return [known[name] for name in ids.matching(tuple(known), [text])]
     if parts:
         return [known[ids.match(tuple(known), text)]]
-    raise NotFoundError(
-        f"no model `{text}` {where}", hint="with `--yes` a full name or a glob is needed: see `modelctl list`"
-    )
+    fitting = [f"`{name}`" for name in known if text.casefold() in name.casefold()]
+    hint = f"with `--yes` a full name or a glob is needed: {' or '.join(fitting)}" if fitting else "see `modelctl list`"
+    raise NotFoundError(f"no model `{text}` {where}", hint=hint)

@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from modelctl.errors import ModelctlError, NotAllowedError
-from modelctl.store import changes, links, ownership
+from modelctl.store import borrowed, changes, links, ownership
+from modelctl.store.dependents import Lead
 from modelctl.store.layout import RepoPaths
 from modelctl.store.links import Links
 
@@ -72,6 +73,7 @@ def refuse_target(here: Links, source: Links) -> None:
             f"`{folder}` is a link to `{os.path.realpath(folder)}`, which is to come there",
             hint=f"`rm {shlex.quote(str(folder))}` takes the link away; then run the same command again",
         )
+    borrowed.refuse(here.paths)
     if not folder.is_dir() or here.misplaced:
         in_the_way = here.misplaced[0] if here.misplaced else folder
         raise ModelctlError(
@@ -142,11 +144,22 @@ def without_links(folder: Path) -> ModelctlError:
     )
 
 
+def not_linkable(path: Path, *, hint: str = "`--copy` copies it") -> NotAllowedError:
+    """The answer where a file may get no second name."""
+    return NotAllowedError(
+        f"`{path}` is another user's, and this system lets nobody give such a file a second name",
+        hint=hint,
+    )
+
+
 def foreign(there: Links) -> list[Path]:
-    """What lies in a model's folder and is no part of a model, or of what is whole of it: an interrupted pull."""
+    """What lies in a model's folder and is no part of a model, or of what is whole of it.
+
+    So is what an interrupted pull or import has brought.
+    """
     paths = there.paths
     others = (path for path in paths.folder.iterdir() if path.name not in _PARTS)
-    return [*others, *(path for path in (paths.pull_record, paths.partials) if os.path.lexists(path))]
+    return [*others, *(path for path in (paths.pull_record, paths.partials, paths.imported) if os.path.lexists(path))]
 
 
 def is_writable(folder: Path) -> bool:
@@ -160,20 +173,21 @@ def leads_beside(there: Links) -> bool:
     return "beside" in kinds or any(blob.kind == "beside" for blob in there.blobs.values())
 
 
-def leads_to(there: Links) -> set[str]:
-    """The folders of other models of the same hub folder to which links of the model lead."""
-    paths = [blob.path for blob in there.blobs.values() if blob.kind == "beside"]
-    paths += [entry.path for entries in there.snapshots.values() for entry in entries if entry.kind == "beside"]
-    hub = Path(os.path.realpath(there.paths.hub))
-    return {Path(os.path.realpath(path)).relative_to(hub).parts[0] for path in paths}
-
-
 def needed_by(paths: RepoPaths, names: Collection[str]) -> ModelctlError:
     """The answer where letting a model go would break others, whose links lead into it."""
     others = ", ".join(f"`{name}`" for name in sorted(names))
     return ModelctlError(
         f"links of {others} lead into `{paths.folder}`, and would lead nowhere without it",
         hint="name them too: they go first, and take with them what their links lead to; `--copy` leaves all as it is",
+    )
+
+
+def needed_elsewhere(paths: RepoPaths, leads: Collection[Lead]) -> ModelctlError:
+    """The answer where those that would break lie in other hub folders: `leads` are their links."""
+    whose = ", ".join(sorted({f"`{lead.paths.folder}`" for lead in leads}))
+    return ModelctlError(
+        f"links in {whose} lead into `{paths.folder}`, and would lead nowhere without it",
+        hint="`--copy` leaves all as it is; without those links, as `modelctl rm` takes them away, it can go",
     )
 
 

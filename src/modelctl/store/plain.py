@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -66,6 +67,42 @@ def file(path: Path, name: str, *, expected: str | None = None) -> PlainFile | O
     return _found(path, name, expected=expected)
 
 
+@dataclass(frozen=True)
+class _Folder:
+    """A folder on the walk; `is_linked` where a link led to it, or to one above it."""
+
+    path: Path
+    prefix: str = ""
+    above: "_Folder | None" = None
+    is_linked: bool = False
+
+    @cached_property
+    def real(self) -> str:
+        """Its path with all links followed."""
+        return os.path.realpath(self.path)
+
+    @property
+    def leads_back(self) -> bool:
+        """Whether it is one of those above it, which without a link none is."""
+        above = self.above if self.is_linked else None
+        while above is not None:
+            if above.real == self.real:
+                return True
+            above = above.above
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    folder: _Folder
+    entry: os.DirEntry[str]
+
+    @property
+    def name(self) -> str:
+        """Its path below the folder that the walk began in."""
+        return self.folder.prefix + self.entry.name
+
+
 @dataclass(frozen=True, slots=True)
 class _Walk:
     boundary: str
@@ -73,32 +110,31 @@ class _Walk:
     # Where links to folders have led from behind other such links: each place once, or there might be no end.
     seen: set[str] = field(default_factory=set)
 
-    def files(
-        self, folder: Path, prefix: str = "", above: tuple[str, ...] = (), *, is_linked: bool = False
-    ) -> Iterator[PlainFile | Obstacle]:
-        """The files below a folder; `above` are the folders on the way, to which a link may lead back."""
-        real = os.path.realpath(folder)
-        if real in above:
-            return
+    def files(self, folder: Path) -> Iterator[PlainFile | Obstacle]:
+        """The files below a folder."""
+        waiting = self._entries(_Folder(folder))
+        while waiting:
+            one = waiting.pop()
+            entry, path, name, is_link = one.entry, Path(one.entry.path), one.name, one.entry.is_symlink()
+            if is_link and (obstacle := self._leads_wrong(name, path)):
+                yield obstacle
+            elif not _is_folder(path):
+                yield _found(path, name)
+            elif entry.name not in _NOT_THE_MODELS and not (is_link and one.folder.is_linked and self._is_seen(path)):
+                waiting += self._entries(
+                    _Folder(path, f"{name}/", one.folder, is_linked=one.folder.is_linked or is_link)
+                )
+
+    def _entries(self, folder: "_Folder") -> "list[_Entry]":
+        """What is in a folder, the first last; nothing where a link has led back to a folder on the way to it."""
+        if folder.leads_back:
+            return []
         try:
-            with os.scandir(folder) as found:
+            with os.scandir(folder.path) as found:
                 # What is found must not hang on the order in which a disk tells it.
-                entries = sorted(found, key=lambda entry: entry.name)
+                return [_Entry(folder, each) for each in sorted(found, key=lambda each: each.name, reverse=True)]
         except OSError as exc:
             raise changes.translated(exc, doing="read") from exc
-        for entry in entries:
-            yield from self._entry(entry, prefix + entry.name, (*above, real), is_linked=is_linked)
-
-    def _entry(
-        self, entry: os.DirEntry[str], name: str, above: tuple[str, ...], *, is_linked: bool
-    ) -> Iterator[PlainFile | Obstacle]:
-        path, is_link = Path(entry.path), entry.is_symlink()
-        if is_link and (obstacle := self._leads_wrong(name, path)):
-            yield obstacle
-        elif not _is_folder(path):
-            yield _found(path, name)
-        elif entry.name not in _NOT_THE_MODELS and not (is_link and is_linked and self._is_seen(path)):
-            yield from self.files(path, f"{name}/", above, is_linked=is_linked or is_link)
 
     def _is_seen(self, path: Path) -> bool:
         real = os.path.realpath(path)

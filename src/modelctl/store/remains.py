@@ -7,7 +7,6 @@ itself where nothing is in it.
 import os
 import re
 import socket
-import stat
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -111,7 +110,7 @@ def blob_of(paths: RepoPaths, path: Path) -> str | None:
 
 def weighed(left: Leftover) -> Leftover:
     """The leftover with its bytes and its age."""
-    newest = max((_modified(path) for path in left.paths), default=0.0)
+    newest = max((deletion.newest(path) for path in left.paths), default=0.0)
     return replace(left, size=deletion.weigh(left.paths)[1], modified=inventory.moment(newest))
 
 
@@ -122,9 +121,15 @@ def is_young(left: Leftover, limit: timedelta) -> bool:
 
 def _is_something(path: Path, but: Container[Path]) -> bool:
     """Whether there is more at a path than folders in folders."""
-    if path in but:
-        return False
-    return not deletion.is_folder(path) or any(_is_something(child, but) for child in path.iterdir())
+    waiting = [path]
+    while waiting:
+        current = waiting.pop()
+        if current in but:
+            continue
+        if not deletion.is_folder(current):
+            return True
+        waiting += current.iterdir()
+    return False
 
 
 def _weighed(found: Iterable[Leftover], limit: timedelta | None = None, stays: str | None = None) -> list[Leftover]:
@@ -287,14 +292,3 @@ def _files(folder: Path) -> list[Path]:
         return sorted(path for path in folder.iterdir()) if deletion.is_folder(folder) else []
     except OSError:
         return []
-
-
-def _modified(path: Path) -> float:
-    """The newest time in a tree, of its own files and folders."""
-    try:
-        status = path.lstat()
-    except OSError:
-        return 0.0
-    if not stat.S_ISDIR(status.st_mode):
-        return status.st_mtime
-    return max([status.st_mtime, *(_modified(child) for child in _files(path))])

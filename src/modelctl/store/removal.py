@@ -142,6 +142,7 @@ def execute(plan: RemovalPlan, progress: Progress, *, busy: Mapping[str, str] | 
             removed.append(Removed(removal, freed))
             done += freed
             progress.file(removal.paths.id, size=removal.size, source="removed")
+    shared.trim(plan.hub, users)
     leftovers = disposal.finish_leftovers(plan.hub, lambda size: progress.advance(done + size))
     return RemovalResult(tuple(removed), (*failures, *leftovers.failures), leftovers.freed)
 
@@ -234,6 +235,7 @@ def _weighed(hub: Path, removals: Sequence[Removal]) -> tuple[Removal, ...]:
     going = frozenset(blob for removal in removals for blob in removal.blobs)
     users = shared.users(hub) if any(links_to.values()) else None
     counted: set[Path] = set()
+    staying: dict[Path, frozenset[Path] | None] = {}
     weighed = []
     for removal in removals:
         files = [removal.paths.folder] if removal.whole else [*removal.blobs, *_other_parts(removal)]
@@ -242,11 +244,14 @@ def _weighed(hub: Path, removals: Sequence[Removal]) -> tuple[Removal, ...]:
         for named in sorted(set(links_to[removal.paths.folder].values()) - counted):
             of_payload, freed = deletion.weigh([named])
             of_list = deletion.weigh([shared.list_of(named)])[1]
-            left = shared.references(hub, named, users) if users is not None else None
+            if named not in staying:
+                left = shared.references(hub, named, users) if users is not None else None
+                staying[named] = None if left is None else left - going
+            left = staying[named]
             if left is None:
                 kept.append(Kept(of_payload, "nobody can tell who else uses it"))
-            elif left - going:
-                kept.append(Kept(of_payload, f"{_names(left - going)} use it too"))
+            elif left:
+                kept.append(Kept(of_payload, f"{_names(left)} use it too"))
             else:
                 counted.add(named)
                 size, frees = size + of_payload, frees + freed + of_list

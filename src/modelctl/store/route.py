@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from modelctl.errors import ModelctlError, NotFoundError
-from modelctl.store import disk, disposal, links, moving, obstacles, shared
+from modelctl.store import disk, disposal, links, moving, obstacles
 from modelctl.store.layout import RepoPaths
 from modelctl.store.links import Links
 from modelctl.store.moving import Content, Refs, Way
@@ -40,9 +40,9 @@ class Move:
     """How one model comes to the target: all of it (`whole`), or these commits with the refs that name them.
 
     Bytes: `size` of content, `already` of it in the target, `writes` that have to be written, `reads` that are hashed,
-    `shared` with other models of the source. `merges`: the target has the model already; `refs_kept` are refs that name
-    another commit there, and go on doing so, `refs_overwritten` those that will not. `left_out` are bytes of downloads
-    that another tool never finished.
+    `shared` with models of the source that stay whole, of these `payloads`; `frees` are given back at the source.
+    `merges`: the target has the model already; `refs_kept` are refs that name another commit there, and go on doing so,
+    `refs_overwritten` those that will not. `left_out` are bytes of downloads that another tool never finished.
     """
 
     source: RepoPaths
@@ -56,16 +56,16 @@ class Move:
     already: int
     writes: int
     reads: int
-    shared: int
+    payloads: Mapping[Path, int]
     refs_kept: tuple[str, ...]
     refs_overwritten: tuple[str, ...]
     new: tuple[str, ...]
     left_out: int
+    shared: int = 0
+    frees: int = 0
 
 
-def plan(
-    there: Links, wanted: Target, hub: Path, *, terms: Terms, users: shared.Users, begun: Mapping[str, str]
-) -> Move | None:
+def plan(there: Links, wanted: Target, hub: Path, *, terms: Terms, begun: Mapping[str, str]) -> Move | None:
     """The way of one model to the hub folder. `NotFoundError` for a revision that is not there.
 
     `begun` are the refs, with their commits, that an interrupted move has taken out of the source already; `None` where
@@ -81,13 +81,18 @@ def plan(
     merges = disposal.exists(target.folder) and not is_linked
     if merges:
         obstacles.refuse_target(here, there)
-    way = _way(there, target.folder if merges else hub, terms.mode, whole=whole, merges=merges)
+    place = target.folder if merges else hub
+    way = _way(there, place, terms.mode, whole=whole, merges=merges)
     if way not in {"rename", "symlink"}:
         obstacles.refuse_taking_apart(there, keep=terms.keeps)
     differing = tuple(sorted(name for name in refs if _differs(name, there, here)))
     contents = moving.contents(there, commits)
     size = sum(content.size for content in contents)
     missing = [content for content in contents if not content.is_in(here)]
+    if way in {"link", "move"} and (foreign := next((one for one in missing if not disk.may_link(one.path)), None)):
+        if way == "link":
+            raise obstacles.not_linkable(foreign.path)
+        way = "clone" if disk.can_clone(there.paths.folder, place) else "copy"
     coming = sum(content.size for content in missing)
     by_reference = way in {"rename", "symlink"}
     return Move(
@@ -102,7 +107,7 @@ def plan(
         already=size - coming,
         writes=coming - _begun(target, missing) if way == "copy" else 0,
         reads=(size if terms.verify else 0) if by_reference else coming,
-        shared=_shared(there, users),
+        payloads={named: blob.size or 0 for named, blob in there.payloads.items()},
         refs_kept=() if terms.overwrite else differing,
         refs_overwritten=differing if terms.overwrite else (),
         new=tuple(sorted(commits if is_linked else commits - set(here.snapshots))),
@@ -165,16 +170,6 @@ def _way(there: Links, place: Path, mode: Mode, *, whole: bool, merges: bool) ->
             return "symlink"
         case _:
             return "clone" if disk.can_clone(there.paths.folder, place) else "copy"
-
-
-def _shared(there: Links, users: shared.Users) -> int:
-    """Bytes of payloads that other models use too."""
-    own = there.paths.blobs
-    return sum(
-        blob.size or 0
-        for payload, blob in there.payloads.items()
-        if any(user.parent != own for user in users.by_payload.get(payload, ()))
-    )
 
 
 def _chosen(there: Links, wanted: Target, begun: Mapping[str, str]) -> tuple[set[str], set[str]]:

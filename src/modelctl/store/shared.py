@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelctl.errors import BusyError
+from modelctl.errors import BusyError, ModelctlError
 from modelctl.store import changes, copying, layout
 
 _VERSION = b"1\n"
@@ -141,14 +141,17 @@ def locked(named: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def release(hub: Path, named: Path, known: Users) -> int | None:
+def release(hub: Path, named: Path, known: Users, *, trims: bool = True) -> int | None:
     """Trim a payload's list, and delete the payload where nobody is left on it.
 
-    Returns the bytes that the disk got back, `None` where nobody can tell who uses it: then it stays.
+    Returns the bytes that the disk got back, `None` where nobody can tell who uses it: then it stays. Whoever releases
+    it for many models may let `trim` do that, once.
     """
     if not is_store(hub) or not named.parent.is_dir():
         return 0
     with locked(named):
+        if not trims and _is_used(hub, named, known):
+            return 0
         left = references(hub, named, known)
         if left is None:
             return None
@@ -171,20 +174,42 @@ def take(hub: Path, named: Path, blob: Path, spare: Path, known: Users) -> bool:
     """Put a payload's content in the place of `blob`, the link to it, by one rename; the link's line goes.
 
     The payload itself moves where nobody else uses it. Else it gets a second name (a hard link) by way of `spare`, a
-    path on the same file system; `False` where that cannot be had, with nothing done.
+    path on the same file system; `False` where that cannot be had, with nothing done. The lists of those that stay are
+    `trim`'s.
     """
     with locked(named):
-        left = references(hub, named, known)
-        if left is not None and left <= {blob}:
-            named.replace(blob)
-            list_of(named).unlink(missing_ok=True)
-            return True
+        if not _is_used(hub, named, known, but=blob):
+            left = references(hub, named, known)
+            if left is not None and left <= {blob}:
+                named.replace(blob)
+                list_of(named).unlink(missing_ok=True)
+                return True
         if not copying.link(named, spare):
             return False
         spare.replace(blob)
-        if left is not None:
-            _rewrite(hub, named, left - {blob})
         return True
+
+
+def trim(hub: Path, known: Users) -> None:
+    """Take the blobs that have gone since out of the lists of the payloads that stay.
+
+    Once for all of them: a list may be as long as there are models. A line too many does no harm, since whoever reads
+    the list looks at the disk.
+    """
+    for named, blobs in known.by_payload.items():
+        if all(blob.is_symlink() for blob in blobs) or not named.exists():
+            continue
+        with contextlib.suppress(OSError, ModelctlError), locked(named):
+            if left := references(hub, named, known):
+                _rewrite(hub, named, left)
+
+
+def _is_used(hub: Path, named: Path, known: Users, *, but: Path | None = None) -> bool:
+    """Whether some other blob is a link to a payload for sure: one is enough, however many there are."""
+    try:
+        return any(link != but and _leads_to(hub, link, named) for link in known.by_payload.get(named, ()))
+    except OSError:
+        return False
 
 
 def _wait_for(descriptor: int, path: Path) -> None:

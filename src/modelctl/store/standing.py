@@ -19,12 +19,15 @@ from modelctl.store.layout import RepoPaths
 class Standing:
     """What is known of a revision.
 
-    `ref` has left it behind for the commit `successor`. It was `imported` from that path. None of these: it is pinned.
+    `ref` has left it behind for the commit `successor`. It was `imported` from that path, this `variant` of it where
+    one was asked for, with these `options`. None of these: it is pinned.
     """
 
     ref: str | None = None
     successor: str | None = None
     imported: str | None = None
+    variant: str | None = None
+    options: tuple[str, ...] = ()
 
     @property
     def is_pinned(self) -> bool:
@@ -39,11 +42,18 @@ def read(paths: RepoPaths, commit: str) -> Standing | None:
             return Standing()
         case {"ref": str(ref), "successor": str(successor), **rest}:
             imported = rest.get("imported")
-            return Standing(ref, successor, imported if isinstance(imported, str) else None)
-        case {"imported": str(imported)}:
-            return Standing(imported=imported)
+            return Standing(ref, successor, imported if isinstance(imported, str) else None, *wishes(rest))
+        case {"imported": str(imported), **rest}:
+            return Standing(None, None, imported, *wishes(rest))
         case _:
             return None
+
+
+def wishes(record: dict[object, object]) -> tuple[str | None, tuple[str, ...]]:
+    """The quantisation and the options that an import was asked for with, as a record of it tells them."""
+    variant, options = record.get("variant"), record.get("options")
+    words = tuple(map(str, options)) if isinstance(options, list) else ()
+    return variant if isinstance(variant, str) else None, words
 
 
 def pin(paths: RepoPaths, commit: str) -> None:
@@ -64,24 +74,26 @@ def imported_from(paths: RepoPaths, commit: str) -> str | None:
     return None if standing is None else standing.imported
 
 
-def mark_imported(paths: RepoPaths, commit: str, path: str) -> None:
+def mark_imported(
+    paths: RepoPaths, commit: str, path: str, *, variant: str | None = None, options: tuple[str, ...] = ()
+) -> None:
     """Write down that a revision was imported: no Hub has it, whatever a Hub has under the model's name."""
     if imported_from(paths, commit) is None:
-        _write(paths, commit, {"schema": 1, "imported": path})
+        _write(paths, commit, {"schema": 1, **_import(Standing(None, None, path, variant, options))})
 
 
 def leave_behind(paths: RepoPaths, commit: str | None, *, ref: str, successor: str) -> None:
     """Write down that a ref is about to move from a revision to its successor. Before it does: nothing is lost then."""
     is_here = commit is not None and is_commit(commit) and paths.snapshot(commit).is_dir()
     if commit is not None and is_here and not is_pinned(paths, commit):
-        _write(paths, commit, {"schema": 1, "ref": ref, "successor": successor, **_import(paths, commit)})
+        _write(paths, commit, {"schema": 1, "ref": ref, "successor": successor, **_import(read(paths, commit))})
 
 
 def renew(paths: RepoPaths, commit: str) -> None:
     """Forget that a ref has left a revision behind: one names it again."""
     standing = read(paths, commit)
     if standing is not None and standing.imported is not None and standing.ref is not None:
-        _write(paths, commit, {"schema": 1, **_import(paths, commit)})
+        _write(paths, commit, {"schema": 1, **_import(standing)})
     elif standing is None or (standing.imported is None and not standing.is_pinned):
         paths.standing(commit).unlink(missing_ok=True)
 
@@ -93,9 +105,11 @@ def records(paths: RepoPaths) -> Iterator[tuple[str, Path]]:
         yield from ((path.stem, path) for path in sorted(folder.iterdir()) if path.suffix == ".json")
 
 
-def _import(paths: RepoPaths, commit: str) -> dict[str, object]:
-    path = imported_from(paths, commit)
-    return {} if path is None else {"imported": path}
+def _import(known: Standing | None) -> dict[str, object]:
+    if known is None or known.imported is None:
+        return {}
+    variant: dict[str, object] = {} if known.variant is None else {"variant": known.variant}
+    return {"imported": known.imported, **variant, **({"options": known.options} if known.options else {})}
 
 
 def _write(paths: RepoPaths, commit: str, value: dict[str, object]) -> None:

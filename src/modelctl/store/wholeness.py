@@ -49,12 +49,14 @@ def judge(
     names = checkpoint.selection.names if wanted is None else frozenset(wanted)
     entries = [checkpoint.files[name] for name in sorted(names) if name in checkpoint.files]
     missized = {} if listing is None else _missized(entries, listing)
+    # An import may have been asked for with it.
+    force = f"{pull.removesuffix(' --force')} --force" if pull else None
     broken = [
         *_dangling(entries, fix=pull),
         *(Problem("size", message, mend) for message in missized.values()),
         *_malformed(checkpoint.headers, known=missized, fix=mend),
         *_unreadable_index(checkpoint, fix=mend),
-        *_unindexed(checkpoint, fix=mend if _has_hashes(checkpoint, listing) else pull and f"{pull} --force"),
+        *_unindexed(checkpoint, fix=mend if _has_hashes(checkpoint, listing) else force),
         *_lacking(checkpoint, listing=listing),
     ]
     missing = _missing(names, checkpoint, listing=listing)
