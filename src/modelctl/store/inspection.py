@@ -115,7 +115,7 @@ class _Inspector:
     def _revision(self, revision: Revision) -> None:
         commit = revision.commit
         listing = tree.read(self.paths, commit)
-        if listing is None and os.path.lexists(self.paths.tree(commit)):
+        if listing is None and tree.is_there(self.paths, commit):
             self.unchecked.append(Unchecked(self.paths.tree(commit), (), "it cannot be read as a list of files"))
         read = checkpoint.read(revision, listing=listing)
         for entry in self.there.snapshots.get(commit, ()):
