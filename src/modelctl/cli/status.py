@@ -40,7 +40,7 @@ def status(
         out.object(status_object(found))
     else:
         for line in _lines(found):
-            out.line(line)
+            out.line(show.one_line(line))
     wrong = list(situation.needs_a_hand(found))
     if check or not json:
         for message, fix in wrong:
