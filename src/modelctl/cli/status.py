@@ -86,6 +86,7 @@ def status_object(found: Situation) -> dict[str, Any]:
         "leftovers": {"count": len(found.leftovers), "size": sum(left.size for left in found.leftovers)},
         "side_caches": [{"path": folder, "size": size} for folder, size in found.side_caches.items()],
         "problems": [models.problem_object(problem) for problem in found.problems],
+        "findings": [{"message": message, "fix": fix} for message, fix in situation.needs_a_hand(found)],
     }
 
 
