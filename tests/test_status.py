@@ -284,6 +284,17 @@ def test_many_models_stay_on_one_screen(run: Command, store: StoreBuilder) -> No
     assert lines[-1] == "           and 22 more, see `modelctl list`"
 
 
+def test_many_findings_stay_on_one_screen(run: Command, store: StoreBuilder) -> None:
+    for at in range(10):
+        (store.hub / f"models--acme--m{at}").mkdir(parents=True)
+    done = run("status", "--check")
+    assert done.code == 1
+    lines = done.stderr.splitlines()
+    assert len(lines) == 17
+    assert lines[-1] == "and 2 more need a hand, see `modelctl list` and `modelctl status --json`"
+    assert len(run("status", "--json").json["findings"]) == 10
+
+
 def test_whose_token_it_is_and_never_which(run: Command, home: Path) -> None:
     folder = home / ".cache" / "huggingface"
     folder.mkdir(parents=True)

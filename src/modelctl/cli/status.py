@@ -43,10 +43,12 @@ def status(
             out.line(show.one_line(line))
     wrong = list(situation.needs_a_hand(found))
     if check or not json:
-        for message, fix in wrong:
+        for message, fix in wrong[:_SHOWN]:
             out.say(message)
             if fix:
                 out.say(f"hint: `{fix}`")
+        if len(wrong) > _SHOWN:
+            out.say(f"and {len(wrong) - _SHOWN} more need a hand, see `modelctl list` and `modelctl status --json`")
     if check and wrong:
         raise typer.Exit(1)
 
