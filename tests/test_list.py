@@ -1,6 +1,7 @@
 """`modelctl list`, as a person and as a program sees it."""
 
 import contextlib
+import json
 import os
 import pty
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.stores import Shape, fill
-from tests.checkpoints import generator, sharded
+from tests.checkpoints import CONFIG, generator, sharded
 from tests.command import Command, Finished
 from tests.serving import await_true, is_running
 from tests.stores import StoreBuilder
@@ -210,9 +211,37 @@ def test_filters_orders_and_a_limit(run: Command, store: StoreBuilder) -> None:
     assert [one["id"] for one in run("list", "--json", "-f", "size>1kB").json["models"]] == ["acme/large"]
     nothing = run("list", "--filter", "size>1TB")
     assert (nothing.code, nothing.stdout, nothing.stderr) == (0, "", "none of 3 models is asked for\n")
+    nothing = run("list", "--limit", "0")
+    assert (nothing.code, nothing.stdout, nothing.stderr) == (0, "", "none of 3 models is asked for\n")
     wrong = run("list", "--filter", "state=redy")
     assert (wrong.code, wrong.stdout) == (2, "")
     assert wrong.stderr == "error: `state` is never `redy`\nhint: it is `ready`, `partial` or `broken`\n"
+
+
+def test_a_revision_that_is_asked_for_is_not_overlooked(run: Command, store: StoreBuilder) -> None:
+    store.add("acme/tiny", files=generator())
+    done = run("list", "acme/tiny@v9")
+    assert (done.code, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: `acme/tiny@v9` names more than a model\nhint: `modelctl show acme/tiny@v9` shows a revision\n"
+    )
+
+
+def test_what_a_file_says_begins_no_line_of_its_own(run: Command, store: StoreBuilder) -> None:
+    config = json.dumps(
+        {**CONFIG, "architectures": ["A\nacme/fake\u202e"], "quantization_config": {"quant_method": "q\nx"}}
+    )
+    commit = store.add("acme/tiny", files=generator(config__json=config))
+    store.paths("acme/tiny").entry(commit, "a\nhint: `x`.txt").write_text("x")
+    (store.hub / "models--acme--a\nb").mkdir()
+    shown = run("list").stdout.splitlines()
+    assert [line.split()[0] for line in shown] == ["NAME", r"acme/a\x0ab", "acme/tiny", "2"]
+    assert r"q\x0ax" in shown[2]
+    assert run("list", "-q").stdout == "acme/a\\x0ab\nacme/tiny\n"
+    facts = run("show", "acme/tiny").stdout.splitlines()
+    assert [line.strip() for line in facts if "architecture" in line] == [r"architecture  A\x0aacme/fake\u202e"]
+    assert [line.split("  ")[1] for line in facts if "hint" in line] == [r"a\x0ahint: `x`.txt"]
+    assert all(line.startswith(("`", "hint: ")) for line in run("list").stderr.splitlines())
 
 
 def test_a_line_for_each_revision(run: Command, store: StoreBuilder) -> None:

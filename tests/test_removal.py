@@ -184,7 +184,7 @@ class TestShared:
         refs = payload.with_name(f"{payload.name}.refs")
         plan = removal.plan(store.hub, [Target(store.paths("acme/one"))])
         assert plan.frees < 300_000
-        assert [kept.why for kept in plan.removals[0].kept] == ["`models--acme--two` use it too"]
+        assert [kept.why for kept in plan.removals[0].kept] == ["`acme/two` uses it too"]
         removal.execute(plan, Silence())
         assert refs.read_text() == f"models--acme--two/blobs/{_digest(store, 'acme/two')}\n"
         loads(store.hub, "acme/two")

@@ -206,6 +206,20 @@ class TestBothPlaces:
         )
         assert set(accepted(cache.hub)) == {"acme/one"}
 
+    def test_what_is_in_the_project_is_not_said_to_be_elsewhere(
+        self, run: Command, two: StoreBuilder, cache: StoreBuilder
+    ) -> None:
+        for name in ("acme/one", "acme/cached"):
+            cache.add(name, files=FILES)
+        done = run("rm", "acme/on*", "acme/cache*", "--dry-run")
+        assert (done.code, done.stdout) == (3, "")
+        assert done.stderr == (
+            "error: `acme/cached` is not in the project, but in the user cache\n"
+            "hint: `modelctl rm --cache 'acme/cache*'` removes it there\n"
+        )
+        unknown = run("rm", "acme/one@v9", "--dry-run")
+        assert (unknown.code, unknown.stderr.splitlines()[0]) == (3, f"error: not in `{two.hub}`: `acme/one@v9`")
+
     def test_out_of_the_cache_when_told(self, run: Command, two: StoreBuilder, cache: StoreBuilder) -> None:
         cache.add("acme/one", files=FILES)
         assert run("rm", "--cache", "acme/one", "--yes").code == 0

@@ -385,6 +385,15 @@ def test_names_that_are_no_unicode_do_not_stop_a_scan(store: StoreBuilder) -> No
     assert [model.state for model in scan.scan_hub(store.hub, "project")] == ["ready", "broken"]
 
 
+def test_what_removes_a_name_that_reads_as_an_option(store: StoreBuilder, run: Command) -> None:
+    (store.hub / "models---n--x").mkdir(parents=True)
+    (model,) = scan.scan_hub(store.hub, "project")
+    fix = next(problem.fix for problem in model.problems if problem.kind == "name")
+    assert fix == "modelctl rm -- -n/x"
+    done = run("rm", "--dry-run", *fix.split()[2:])
+    assert (done.code, done.stdout.splitlines()[1].split()) == (0, ["-n/x", "all", "0", "B", "0", "B"])
+
+
 def test_folders_of_another_user_are_told_and_do_not_stop_a_scan(store: StoreBuilder, run: Command) -> None:
     store.add("acme/closed", files=generator())
     store.add("acme/foreign", files=generator())

@@ -144,6 +144,8 @@ def test_everything_that_is_ready_runs_or_needs_a_hand(
     assert (done.code, done.stderr) == (1, wrong)
     done = run("status", "--check", "--json")
     assert (done.code, done.stderr, done.json["models_available"]) == (1, wrong, True)
+    told = [(finding["message"], finding["fix"]) for finding in done.json["findings"]]
+    assert "".join(f"{message}\nhint: `{fix}`\n" for message, fix in told) == wrong
 
 
 def test_the_keys_of_the_document(
@@ -190,6 +192,7 @@ def test_the_keys_of_the_document(
         "engine": {"found": False, "version": None, "device": None, "how": None, "python": None, "problem": None},
         "leftovers": {"count": 0, "size": 0},
         "problems": [],
+        "findings": [],
     }
     assert (duplicate["id"], duplicate["path"]) == ("acme/one", str(cache.paths("acme/one").folder))
     assert disk["models"] == SIZE + 122
@@ -281,6 +284,17 @@ def test_many_models_stay_on_one_screen(run: Command, store: StoreBuilder) -> No
     assert lines[-1] == "           and 22 more, see `modelctl list`"
 
 
+def test_many_findings_stay_on_one_screen(run: Command, store: StoreBuilder) -> None:
+    for at in range(10):
+        (store.hub / f"models--acme--m{at}").mkdir(parents=True)
+    done = run("status", "--check")
+    assert done.code == 1
+    lines = done.stderr.splitlines()
+    assert len(lines) == 17
+    assert lines[-1] == "and 2 more need a hand, see `modelctl list` and `modelctl status --json`"
+    assert len(run("status", "--json").json["findings"]) == 10
+
+
 def test_whose_token_it_is_and_never_which(run: Command, home: Path) -> None:
     folder = home / ".cache" / "huggingface"
     folder.mkdir(parents=True)
@@ -328,3 +342,6 @@ def test_a_default_model_that_is_not_here(run: Command, store: StoreBuilder, pro
     assert done.stderr == "the default model `acme/two` is not here\nhint: `modelctl pull acme/two`\n"
     (project / ".env").write_text("MODELCTL_MODEL=acme/one@main\n")
     assert run("status", "--check").code == 0
+    # Whoever copies the hint must not run what somebody has written into a project's settings.
+    done = run("status", "--check", env={"MODELCTL_MODEL": "x; reboot"})
+    assert done.stderr.splitlines()[1] == "hint: `modelctl pull 'x; reboot'`"

@@ -181,7 +181,8 @@ def _help_instead(exc: Exception) -> int:
     """Show the help where a command was left out, and return the exit code; 0 where something else is wrong."""
     if type(exc).__name__ != "NoArgsIsHelpError":
         return 0
-    show.Output().say(str(exc).rstrip())
+    for line in str(exc).rstrip().splitlines():
+        show.Output().say(line)
     return 2
 
 

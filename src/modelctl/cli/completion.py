@@ -32,7 +32,7 @@ def removable(ctx: Any, args: list[str], incomplete: str) -> list[str]:  # noqa:
 
 
 def sort_keys(ctx: Any, args: list[str], incomplete: str) -> list[str]:  # noqa: ANN401, ARG001 - as above
-    """The keys that `list --sort` knows, and their orders once a key is typed."""
+    """The keys that `list --sort` knows. Not their orders: at a colon bash and zsh begin another word."""
     from modelctl.store import query
 
     return [key for key in query.KEYS if key.startswith(incomplete)]

@@ -251,7 +251,8 @@ def _conclude(out: show.Output, sample: "Sample", serving: Serving, *, place: Wo
         out.event("done", **done, path=place.folder if place.stays else None, seconds=round(seconds, 3))
         return
     left = f"{place.folder} stays" if place.stays else f"{place.folder} is removed"
-    out.say(f"\ndone in {seconds:.1f} s; {left}")
+    out.say("")
+    out.say(f"done in {seconds:.1f} s; {left}")
     if not served:
         out.say(f"left out: `modelctl serve {sample.id}`, since {serving.left_out}")
         out.say(f"hint: {_LATER}")

@@ -74,7 +74,7 @@ def list_models(
         other = "--filter" if filters else "--sort" if sort else "--limit" if limit is not None else "--revisions"
         raise UsageError(f"`--outdated` and `{other}` do not go together", hint="give one of them")
     known = ids.of_project(project)
-    chosen = ids.matching(known, words) if words else known
+    asked = chosen = ids.matching(known, words) if words else known
     if outdated:
         from modelctl.cli import outdated as newer
 
@@ -84,7 +84,7 @@ def list_models(
     chosen = chosen if select else chosen[:limit]
     if quiet and not (json or select or revisions):
         for name in chosen:
-            out.line(name)
+            out.line(show.one_line(name))
         return
     from modelctl.store import scan, survey
 
@@ -104,7 +104,7 @@ def list_models(
     elif models:
         _show_table(out, models, revisions=revisions)
     else:
-        _say_nothing_found(out, project, len(chosen))
+        _say_nothing_found(out, project, len(asked))
 
 
 def _print_objects(out: show.Output, project: "Project", found: "Callable[[], Sequence[Model]]") -> None:
@@ -131,9 +131,9 @@ def _selection(
 
 def _show_id(out: show.Output, model: "Model", *, revisions: bool) -> None:
     for revision in model.revisions if revisions else ():
-        out.line(f"{model.id}@{revision.commit}")
+        out.line(show.one_line(f"{model.id}@{revision.commit}"))
     if not revisions:
-        out.line(model.id)
+        out.line(show.one_line(model.id))
 
 
 def _show_table(out: show.Output, models: "Sequence[Model]", *, revisions: bool) -> None:

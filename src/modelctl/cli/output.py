@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from modelctl.cli import streams
 from modelctl.cli.quantities import age, count, plural, size
-from modelctl.cli.streams import printable
+from modelctl.cli.streams import one_line, printable
 from modelctl.errors import DeclinedError, ModelctlError, UsageError
 
 if TYPE_CHECKING:
     from modelctl.cli.progress import Listener
 
-__all__ = ["Column", "Output", "age", "count", "error_object", "plural", "printable", "size", "table_lines"]
+__all__ = ["Column", "Output", "age", "count", "error_object", "one_line", "plural", "printable", "size", "table_lines"]
 
 SCHEMA = 1
 Json = Mapping[str, Any]
@@ -102,7 +102,7 @@ def table_lines(columns: Sequence[Column], rows: Iterable[Sequence[str]], *, wid
 
     What is too wide all the same is left whole: half a name is of no use.
     """
-    cells = [[column.header for column in columns], *([*row] for row in rows)]
+    cells = [[column.header for column in columns], *([one_line(cell) for cell in row] for row in rows)]
     widths = [max(len(row[at]) for row in cells) for at in range(len(columns))]
     shown = _with_room(columns, widths, width)
 

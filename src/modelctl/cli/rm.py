@@ -1,5 +1,6 @@
 """`modelctl rm`: models and revisions out of the project, or out of the user cache."""
 
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,8 +11,10 @@ from modelctl.cli import output as show
 from modelctl.errors import InterruptedByUserError, ModelctlError, NotFoundError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from modelctl.project import Project
-    from modelctl.store.removal import Removal, RemovalPlan, RemovalResult, Target
+    from modelctl.store.removal import Removal, RemovalPlan, RemovalResult
 
 EPILOG = """\b
 Examples:
@@ -99,25 +102,29 @@ def _plan(project: "Project", names: list[str], *, revision: str | None, cache: 
 
     hub, other = (project.user_cache, project.hub) if cache else (project.hub, project.cache)
 
-    def targets(where: Any) -> "list[Target]":  # noqa: ANN401 - a path
-        return naming.targets(where, names, revision=revision, parts=parts)
+    def planned(where: "Path", words: list[str]) -> "RemovalPlan":
+        return removal.plan(where, naming.targets(where, words, revision=revision, parts=parts))
+
+    def has(where: "Path | None", word: str) -> bool:
+        try:
+            return where is not None and bool(planned(where, [word]))
+        except ModelctlError:
+            return False
 
     try:
-        return removal.plan(hub, targets(hub))
+        return planned(hub, names)
     except NotFoundError:
         # Perhaps it is what `list` shows from the other place: say so, and leave it alone.
-        try:
-            found = targets(other) if other is not None else []
-        except ModelctlError:
-            found = []
-        if not found:
+        absent = [word for word in names if not has(hub, word)]
+        if not absent or other is None or not all(has(other, word) for word in absent):
             raise
+        found = [removal.paths.id for removal in planned(other, absent).removals]
         here, there = ("the user cache", "the project") if cache else ("the project", "the user cache")
-        listed = ", ".join(f"`{target.paths.id}`" for target in found)
-        command = f"modelctl rm {'' if cache else '--cache '}{' '.join(names)}"
+        words = [*([] if cache else ["--cache"]), *([] if revision is None else ["--revision", revision]), *absent]
+        listed = ", ".join(f"`{name}`" for name in found)
         raise NotFoundError(
             f"{listed} {'is' if len(found) == 1 else 'are'} not in {here}, but in {there}",
-            hint=f"`{command}` removes it there",
+            hint=f"`{shlex.join(['modelctl', 'rm', *words])}` removes {'it' if len(found) == 1 else 'them'} there",
         ) from None
 
 

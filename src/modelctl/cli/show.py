@@ -103,9 +103,9 @@ def _files(revision: "Revision") -> list[dict[str, Any]]:
 
 
 def _lines(model: "Model", engine: _Engine, fits: str | None) -> Iterator[str]:
-    yield model.id
+    yield show.one_line(model.id)
     told = (("engine", _known(engine)), ("fits", fits))
-    facts = [(label, text) for label, text in (*_facts(model), *told) if text]
+    facts = [(label, show.one_line(text)) for label, text in (*_facts(model), *told) if text]
     width = max(len(label) for label, _ in facts)
     for label, text in facts:
         yield f"  {label.ljust(width)}  {text}"

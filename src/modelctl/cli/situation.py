@@ -1,5 +1,6 @@
 """What `status` tells, as it was found: places, models, downloads, servers, the engine, and what needs a hand."""
 
+import shlex
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -153,6 +154,12 @@ def needs_a_hand(found: Situation) -> Iterator[tuple[str, str | None]]:
     if foreign:
         yield foreign[0].message, ownership.fix(found.project.models_dir)
     if not found.is_default_here:
-        yield f"the default model `{found.default_model}` is not here", f"modelctl pull {found.default_model}"
+        yield (
+            f"the default model `{found.default_model}` is not here",
+            f"modelctl pull {shlex.quote(found.default_model or '')}",
+        )
     for server in found.silent:
-        yield f"`{server.model}` should be ready at {server.url}, and does not answer", f"tail -n 50 {server.log}"
+        yield (
+            f"`{server.model}` should be ready at {server.url}, and does not answer",
+            f"tail -n 50 {shlex.quote(str(server.log))}",
+        )

@@ -40,13 +40,15 @@ def status(
         out.object(status_object(found))
     else:
         for line in _lines(found):
-            out.line(line)
+            out.line(show.one_line(line))
     wrong = list(situation.needs_a_hand(found))
     if check or not json:
-        for message, fix in wrong:
+        for message, fix in wrong[:_SHOWN]:
             out.say(message)
             if fix:
                 out.say(f"hint: `{fix}`")
+        if len(wrong) > _SHOWN:
+            out.say(f"and {len(wrong) - _SHOWN} more need a hand, see `modelctl list` and `modelctl status --json`")
     if check and wrong:
         raise typer.Exit(1)
 
@@ -86,6 +88,7 @@ def status_object(found: Situation) -> dict[str, Any]:
         "leftovers": {"count": len(found.leftovers), "size": sum(left.size for left in found.leftovers)},
         "side_caches": [{"path": folder, "size": size} for folder, size in found.side_caches.items()],
         "problems": [models.problem_object(problem) for problem in found.problems],
+        "findings": [{"message": message, "fix": fix} for message, fix in situation.needs_a_hand(found)],
     }
 
 

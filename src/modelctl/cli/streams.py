@@ -7,8 +7,11 @@ from typing import TextIO
 
 from modelctl.errors import ModelctlError
 
-# Characters that move a terminal's cursor or worse, as they are escaped; a tab and a line's end are meant.
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
+# Characters that move a terminal's cursor, turn the direction of what follows, or worse, as they are escaped.
+_OBEYED = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+_OBEYED |= {code: f"\\u{code:04x}" for code in (0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))}
+# Where a text may have several lines, a tab and a line's end are meant.
+_CONTROLS = {code: shown for code, shown in _OBEYED.items() if chr(code) not in "\t\n"}
 
 
 class UnwritableError(ModelctlError):
@@ -31,7 +34,7 @@ def open_missing() -> None:
 def say(text: str) -> None:
     """Write one line to stderr, if somebody is still there: a terminal may have been closed."""
     try:
-        sys.stderr.write(f"{printable(text, sys.stderr)}\n")
+        sys.stderr.write(f"{printable(one_line(text), sys.stderr)}\n")
         sys.stderr.flush()
     except OSError:
         # What is still in its buffer would fail again at the end, and spoil the exit code.
@@ -67,6 +70,11 @@ def width(stream: TextIO) -> int | None:
         return os.get_terminal_size(stream.fileno()).columns or None
     except (OSError, ValueError):
         return None
+
+
+def one_line(text: str) -> str:
+    """Text without a line's end: a name that holds one must not begin a line that looks like one of ours."""
+    return text if text.isprintable() else text.translate(_OBEYED)
 
 
 def printable(text: str, stream: TextIO) -> str:

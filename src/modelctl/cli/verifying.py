@@ -58,10 +58,10 @@ def show_result(out: show.Output, where: Where, result: "VerificationResult", me
     if out.quiet and not out.json:
         for one in mended.models:
             if one.damages:
-                out.line(one.model.paths.id)
+                out.line(show.one_line(one.model.paths.id))
     elif not out.json:
         for line in report.lines():
-            out.line(line)
+            out.line(show.one_line(line))
     values = [report.model(one) for one in mended.models]
     if error := report.error():
         error.details = {**error.details, "verified": values, "read": result.read}

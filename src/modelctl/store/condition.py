@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from modelctl.ref import is_model_id
-from modelctl.store import checkpoint, metadata, pulls, tree, wholeness
+from modelctl.store import checkpoint, deletion, metadata, pulls, tree, wholeness
 from modelctl.store.checkpoint import Checkpoint
 from modelctl.store.contents import Contents
 from modelctl.store.layout import RepoPaths
@@ -167,7 +167,7 @@ def _import_problem(paths: RepoPaths) -> Problem | None:
 
 
 def _migration_problem(paths: RepoPaths) -> Problem | None:
-    if not paths.incoming.is_dir():
+    if not deletion.is_folder(paths.incoming):
         return None
     # Where it comes from is not written down.
     message = "its migration was interrupted, or still runs: the same `modelctl migrate` goes on with it"
@@ -210,6 +210,6 @@ def _other_problems(
 def _listing_problems(paths: RepoPaths, read: Checkpoint, listing: Mapping[str, TreeFile] | None) -> Iterator[Problem]:
     """A file list that is there and tells nothing: then nobody knows offline what the commit should hold."""
     commit = read.revision.commit
-    if listing is None and paths.tree(commit).is_symlink() | paths.tree(commit).exists():
+    if listing is None and tree.is_there(paths, commit):
         message = f"`trees/{commit[:_SHORT]}….json` cannot be read, so nothing tells whether files are missing"
         yield Problem("listing", message, pull_command(paths, read))

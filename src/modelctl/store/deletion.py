@@ -50,8 +50,11 @@ def delete(path: Path, tell: Callable[[int], None] = lambda _: None) -> Freed:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a path is a folder itself, and no link to one."""
-    return path.is_dir() and not path.is_symlink()
+    """Whether a path is a folder itself, and no link to one; where nobody may look there is none for us."""
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def children(folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,10 +34,19 @@ def places_in(cache: Path) -> dict[str, tuple[Location, Path]]:
 
 
 def matching(known: Sequence[str], parts: Sequence[str]) -> tuple[str, ...]:
-    """The ids that any of these parts of names, or globs, fits. `NotFoundError` for one that fits none."""
+    """The ids that any of these parts of names, or globs, fits. `NotFoundError` for one that fits none.
+
+    `UsageError` for one that names a revision or a variant: what would be left out of it is what was asked for.
+    """
     chosen: set[str] = set()
     for part in parts:
-        named = ref.split(part).id
+        # A folder made by hand may have a name that reads as a revision.
+        split = ref.ModelRef(part) if part in known else ref.split(part)
+        if split.revision or split.variant:
+            raise UsageError(
+                f"`{part}` names more than a model", hint=f"`modelctl show {shlex.quote(part)}` shows a revision"
+            )
+        named = split.id
         fitting = {name for name in known if _fits(name.casefold(), named.casefold())}
         if not fitting:
             raise not_found(named, known)

@@ -8,7 +8,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from modelctl.errors import BusyError, ModelctlError, NotFoundError, NotWholeError
-from modelctl.store import changes, checkpoint, downloads, layout, links, lock, proof, pulls, scan, tree, wholeness
+from modelctl.store import (
+    changes,
+    checkpoint,
+    deletion,
+    downloads,
+    layout,
+    links,
+    lock,
+    proof,
+    pulls,
+    scan,
+    tree,
+    wholeness,
+)
 from modelctl.store.checkpoint import Checkpoint
 from modelctl.store.findings import Content, Damage, Inspected, Kind, Unchecked, Unreadable, Use
 from modelctl.store.header import Damage as Malformed
@@ -115,7 +128,7 @@ class _Inspector:
     def _revision(self, revision: Revision) -> None:
         commit = revision.commit
         listing = tree.read(self.paths, commit)
-        if listing is None and os.path.lexists(self.paths.tree(commit)):
+        if listing is None and tree.is_there(self.paths, commit):
             self.unchecked.append(Unchecked(self.paths.tree(commit), (), "it cannot be read as a list of files"))
         read = checkpoint.read(revision, listing=listing)
         for entry in self.there.snapshots.get(commit, ()):
@@ -159,7 +172,7 @@ class _Inspector:
 
     def _blob(self, blob: Blob, digest: str, size: int | None, uses: tuple[Use, ...]) -> None:
         if blob.kind == "odd":
-            kind: Kind = "folder" if _is_folder(blob.path) else "odd"
+            kind: Kind = "folder" if deletion.is_folder(blob.path) else "odd"
             self._wrong(Damage(kind, blob.path, uses, digest or None, expected_size=size))
         elif blob.kind == "outside":
             self._wrong(Damage("dangling", blob.path, uses, digest or None, expected_size=size))
@@ -216,21 +229,13 @@ class _Inspector:
             place = self.paths.entry(revision.commit, name) if layout.is_file_name(name) else revision.path
             kind: Kind = "missing"
             if place != revision.path and os.path.lexists(place):
-                kind = "folder" if _is_folder(place) else "odd"
+                kind = "folder" if deletion.is_folder(place) else "odd"
             digest, size = (None, None) if listed is None else (listed.digest, listed.size)
             self.damages.append(Damage(kind, place, (use,), digest, expected_size=size))
 
     def _forbidden(self, path: Path, exc: OSError, uses: tuple[Use, ...]) -> None:
         exc.filename = exc.filename or str(path)
         self.unreadable.append(Unreadable(path, uses, changes.translated(exc, doing="read")))
-
-
-def _is_folder(path: Path) -> bool:
-    """Whether a path is a folder itself, as far as that can be seen."""
-    try:
-        return stat.S_ISDIR(path.lstat().st_mode)
-    except OSError:
-        return False
 
 
 def _stamp(path: Path) -> Stamp | None:

@@ -165,4 +165,6 @@ def _told(oddity: Oddity, paths: RepoPaths) -> Problem:
 
 
 def _rm(paths: RepoPaths) -> str:
-    return f"modelctl rm {shlex.quote(paths.id)}"
+    # A folder may be called what reads as an option.
+    dashes = "-- " if paths.id.startswith("-") else ""
+    return f"modelctl rm {dashes}{shlex.quote(paths.id)}"

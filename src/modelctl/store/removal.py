@@ -6,7 +6,7 @@ from pathlib import Path
 
 from modelctl.errors import BusyError, ModelctlError, NotFoundError
 from modelctl.progress import Progress
-from modelctl.store import deletion, disposal, downloads, links, lock, pulls, shared, trash
+from modelctl.store import deletion, disposal, downloads, layout, links, lock, pulls, shared, trash
 from modelctl.store.disposal import Failure
 from modelctl.store.layout import RepoPaths
 from modelctl.store.links import Links
@@ -251,7 +251,9 @@ def _weighed(hub: Path, removals: Sequence[Removal]) -> tuple[Removal, ...]:
             if left is None:
                 kept.append(Kept(of_payload, "nobody can tell who else uses it"))
             elif left:
-                kept.append(Kept(of_payload, f"{_names(left)} use it too"))
+                users_left = _names(left)
+                verb = "uses" if len(users_left) == 1 else "use"
+                kept.append(Kept(of_payload, f"{', '.join(users_left)} {verb} it too"))
             else:
                 counted.add(named)
                 size, frees = size + of_payload, frees + freed + of_list
@@ -272,5 +274,6 @@ def _other_parts(removal: Removal) -> list[Path]:
     return refs + [part for commit in removal.commits for part in disposal.parts(removal.paths, commit)]
 
 
-def _names(blobs: frozenset[Path]) -> str:
-    return ", ".join(sorted({f"`{blob.parent.parent.name}`" for blob in blobs}))
+def _names(blobs: frozenset[Path]) -> list[str]:
+    folders = {blob.parent.parent.name for blob in blobs}
+    return sorted(f"`{layout.repository_id(folder) or folder}`" for folder in folders)

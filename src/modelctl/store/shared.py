@@ -78,10 +78,13 @@ def links_in(blobs: Path) -> list[Path]:
 
 
 def contents(hub: Path) -> Iterator[Path]:
-    """Every payload, and the temporary files beside them."""
+    """Every payload, and the temporary files beside them, as far as they can be looked at."""
     for folder in layout.shared_blobs(hub).glob("[0-9a-f][0-9a-f]") if is_store(hub) else ():
-        if folder.is_dir() and not folder.is_symlink():
-            yield from (path for path in folder.iterdir() if _HASH.fullmatch(path.name) or path.suffix == ".tmp")
+        try:
+            found = [] if folder.is_symlink() or not folder.is_dir() else [*folder.iterdir()]
+        except OSError:
+            continue
+        yield from (path for path in found if _HASH.fullmatch(path.name) or path.suffix == ".tmp")
 
 
 def users(hub: Path) -> Users:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelctl.ref import is_commit
-from modelctl.store import reading
+from modelctl.store import deletion, reading
 from modelctl.store.layout import RepoPaths
 
 
@@ -99,10 +99,13 @@ def renew(paths: RepoPaths, commit: str) -> None:
 
 
 def records(paths: RepoPaths) -> Iterator[tuple[str, Path]]:
-    """The commits of which something is known, and where."""
+    """The commits of which something is known, and where; none where nobody may look."""
     folder = paths.standings
-    if not folder.is_symlink() and folder.is_dir():
-        yield from ((path.stem, path) for path in sorted(folder.iterdir()) if path.suffix == ".json")
+    try:
+        found = sorted(folder.iterdir()) if deletion.is_folder(folder) else []
+    except OSError:
+        return
+    yield from ((path.stem, path) for path in found if path.suffix == ".json")
 
 
 def _import(known: Standing | None) -> dict[str, object]:

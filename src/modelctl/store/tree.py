@@ -42,6 +42,17 @@ def read(paths: RepoPaths, commit: str) -> dict[str, TreeFile] | None:
     return files
 
 
+def is_there(paths: RepoPaths, commit: str) -> bool:
+    """Whether something lies where the listing should be, or nobody may look whether it does."""
+    try:
+        paths.tree(commit).lstat()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def write(paths: RepoPaths, commit: str, files: Mapping[str, TreeFile]) -> None:
     """Cache a commit's whole list in huggingface_hub's format, readable by all whom the umask allows."""
     # Not at the top: a listing of models only reads.
