@@ -81,7 +81,7 @@ class TestPlain:
         before = held(two.hub)
         done = run("migrate", "--from-cache", "--yes", "--models-dir", elsewhere / "models")
         assert (done.code, done.stdout.splitlines()[0]) == (0, "moved acme/one (100.0 kB, copy)")
-        assert "acme/one: 100.0 kB, copy, 100.0 kB to write\n" in done.stderr
+        assert "acme/one: 100.0 kB, copy, 100.0 kB to write, frees " in done.stderr
         assert re.search(r"\nfree now: .* at `.*`, .* at `.*`\n", done.stderr)
         undo = f"undo: `modelctl migrate --models-dir {elsewhere}/models --to-cache acme/one acme/two`\n"
         assert done.stderr.endswith(undo)

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import signal
+import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from modelctl.engine import servers
 from modelctl.engine.servers import ServerRecord
 from tests.checkpoints import generator
 from tests.command import NOBODY, Command
+from tests.serving import serving
 from tests.standin.engines import make_engine
 from tests.stores import StoreBuilder
 
@@ -345,3 +348,16 @@ def test_a_default_model_that_is_not_here(run: Command, store: StoreBuilder, pro
     # Whoever copies the hint must not run what somebody has written into a project's settings.
     done = run("status", "--check", env={"MODELCTL_MODEL": "x; reboot"})
     assert done.stderr.splitlines()[1] == "hint: `modelctl pull 'x; reboot'`"
+
+
+def test_a_check_asks_the_servers_and_the_engine(run: Command, store: StoreBuilder, tmp_path: Path) -> None:
+    store.add("acme/one", files=generator())
+    with tempfile.TemporaryDirectory(prefix="mt-", dir="/tmp") as short:
+        env = {"MODELCTL_VLLM_PYTHON": str(make_engine(tmp_path / "engine")), "TMPDIR": short}
+        with serving(run, "acme/one", "--port", "0", env=env) as server:
+            server.until_ready()
+            assert run("status", "--check", env=env).code == 0
+            server.send(signal.SIGTERM).finish()
+    gone = tmp_path / "gone"
+    done = run("status", "--check", env={"MODELCTL_VLLM_PYTHON": str(gone)})
+    assert (done.code, done.stderr) == (1, f"there is no interpreter `{gone}`\nhint: `modelctl engine status`\n")

@@ -26,7 +26,7 @@ class Situation:
 
     `problems` are of the store, `silent` are servers that do not answer where they should, `side_caches` folders of
     hf_xet that take room, with their bytes. `own` and `cached` are the bytes of the project's models, and of those that
-    only the user cache has.
+    only the user cache has. `is_checked`: the servers were asked.
     """
 
     project: "Project"
@@ -46,6 +46,7 @@ class Situation:
     problems: "tuple[Problem, ...]"
     free: int
     total: int
+    is_checked: bool = False
 
     @property
     def ready(self) -> list[str]:
@@ -65,7 +66,7 @@ def gather(project: "Project", *, ask: bool = False) -> Situation:
     `ask` has the servers that should be ready asked whether they are.
     """
     from modelctl import login
-    from modelctl.engine import discovery, probing, servers
+    from modelctl.engine import discovery, servers
     from modelctl.errors import ModelctlError
     from modelctl.store import disk, duplicates, ownership, scan
     from modelctl.store.model import Problem
@@ -101,13 +102,20 @@ def gather(project: "Project", *, ask: bool = False) -> Situation:
         leftovers=leftovers,
         side_caches={folder: size for folder in projects.xet_caches(project) if (size := disk.taken(folder))},
         servers=running,
-        silent=tuple(one for one in running if ask and one.state == "ready" and not probing.is_healthy(one.url)),
+        silent=tuple(one for one in running if ask and one.state == "ready" and not _answers(one.url)),
         engine=engine,
         engine_problem=obstacle.message if obstacle else None,
         problems=tuple(problems),
         free=usage.free,
         total=usage.total,
+        is_checked=ask,
     )
+
+
+def _answers(url: str) -> bool:
+    from modelctl.engine import probing
+
+    return probing.is_healthy(url) and probing.has_model(url)
 
 
 class _Look(NamedTuple):
@@ -153,6 +161,8 @@ def needs_a_hand(found: Situation) -> Iterator[tuple[str, str | None]]:
             yield f"`{model.id}` is {model.state}", None
     if foreign:
         yield foreign[0].message, ownership.fix(found.project.models_dir)
+    if found.engine_problem is not None and found.is_checked:
+        yield found.engine_problem, "modelctl engine status"
     if not found.is_default_here:
         yield (
             f"the default model `{found.default_model}` is not here",

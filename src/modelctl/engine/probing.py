@@ -1,6 +1,7 @@
 """What a running server answers when it is asked how it does."""
 
 import http.client
+import json
 import re
 import ssl
 from urllib.parse import urlsplit
@@ -13,6 +14,20 @@ def is_healthy(url: str) -> bool:
     """Whether the server says that it can serve."""
     answer = _get(url, "/health")
     return answer is not None and answer[0] == 200
+
+
+def has_model(url: str) -> bool:
+    """Whether the server has a model to answer with. One that wants a key for telling so is believed."""
+    answer = _get(url, "/v1/models")
+    if answer is None:
+        return False
+    status, body = answer
+    if status != 200:
+        return status in {401, 403}
+    try:
+        return bool(json.loads(body)["data"])
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def requests_in_flight(url: str) -> int | None:

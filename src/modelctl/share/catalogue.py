@@ -205,7 +205,7 @@ def _content(hub: Path, path: Path) -> tuple[Path, os.stat_result] | None:
     try:
         target = Path(os.path.realpath(path, strict=True))
         status = target.stat()
-    except (OSError, RuntimeError):
+    except OSError:
         return None
     return (target, status) if target.is_relative_to(hub) and stat.S_ISREG(status.st_mode) else None
 

@@ -1,5 +1,6 @@
 """What a path means that a model is to be imported from: a plain folder, a GGUF file, a manifest of Ollama."""
 
+import errno
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -43,9 +44,9 @@ def find(path: Path, title: str, *, follow: bool = False, label: str | None = No
         is_folder = real.is_dir()
     except (FileNotFoundError, NotADirectoryError) as exc:
         raise NotFoundError(f"there is no file or folder `{path}`", hint="look at the path with `ls -l`") from exc
-    except RuntimeError as exc:
-        raise NotFoundError(f"`{path}` is a link that leads in a circle", hint="take it away") from exc
     except OSError as exc:
+        if exc.errno == errno.ELOOP:
+            raise NotFoundError(f"`{path}` is a link that leads in a circle", hint="take it away") from exc
         raise changes.translated(exc, doing="read") from exc
     if is_folder:
         _refuse_stores(real)

@@ -8,7 +8,6 @@ from modelctl.store import reading
 from modelctl.store.layout import RepoPaths, is_file_name, is_git_sha1, is_sha256
 
 _FORMAT_VERSION = 1
-MAX_BYTES = 100 * 1024 * 1024
 
 
 class TreeFile(NamedTuple):
@@ -27,7 +26,7 @@ class TreeFile(NamedTuple):
 
 def read(paths: RepoPaths, commit: str) -> dict[str, TreeFile] | None:
     """The files of a commit by name, `None` where no listing is there or it cannot be trusted."""
-    document = reading.document(paths.tree(commit), MAX_BYTES)
+    document = reading.document(paths.tree(commit))
     if not isinstance(document, dict) or document.get("format_version") != _FORMAT_VERSION:
         return None
     listed = document.get("files")

@@ -159,7 +159,7 @@ def _twin(paths: RepoPaths, digest: str, size: int, path: Path, wrong: Collectio
         # The end of the links: a second name for a link would be another link.
         real = Path(os.path.realpath(path, strict=True))
         status = real.stat()
-    except (OSError, RuntimeError):
+    except OSError:
         return None
     if not stat.S_ISREG(status.st_mode) or status.st_size != size or not os.access(real, os.R_OK):
         return None
