@@ -196,6 +196,25 @@ def test_how_long_ago_a_model_was_used(run: Command, store: StoreBuilder, used: 
     assert ("3 days ago" in line) == (used == "just now")
 
 
+@pytest.mark.parametrize("option", [["--models-dir", "{}"], ["--models-dir={}"]])
+def test_the_next_command_means_the_same_store(
+    run: Command, store: StoreBuilder, tmp_path: Path, option: list[str]
+) -> None:
+    store.add("acme/broken", files=generator())
+    os.truncate(store.blob("acme/broken", "model.safetensors"), 100)
+    models = store.hub.parent.rename(store.hub.parent.with_name("other models"))
+    words = [word.format(models) for word in option]
+    mending = f"modelctl verify --models-dir '{models}' --repair acme/broken"
+    done = run("list", *words, cwd=tmp_path)
+    assert done.stderr.splitlines()[-1] == f"hint: `{mending}`"
+    (model,) = run("list", "--json", *words, cwd=tmp_path).json["models"]
+    assert [problem["fix"] for problem in model["problems"]] == [mending]
+    done = run("verify", "acme/broken", *words, cwd=tmp_path)
+    assert done.stderr.count("--models-dir") == 1, done.stderr
+    done = run("show", "acme/brken", *words, "--json", cwd=tmp_path)
+    assert f"`modelctl pull --models-dir '{models}' acme/brken` fetches it" in done.json["error"]["hint"]
+
+
 def lay_out_sizes(store: StoreBuilder) -> None:
     for name, length in (("acme/small", 10), ("acme/large", 3000), ("beta/middle", 200)):
         store.add(name, files={**generator(), "notes.txt": "x" * length})

@@ -424,7 +424,7 @@ def test_a_full_disk_is_seen_beforehand(run: Command, hub: Hub, tmp_path: Path) 
         done = run("pull", NAME, "--models-dir", str(small), env=hub.environ)
         assert done.code == 5
         assert re.search(r"needs 48,234,\d+ bytes, and the file system of .* has 25,\d+,\d+ free\n", done.stderr)
-        assert "hint: make room with `modelctl rm`" in done.stderr
+        assert f"hint: make room with `modelctl rm --models-dir {small}`" in done.stderr
         assert not [asked for asked in hub.asked if asked.is_cdn]
     finally:
         subprocess.run(["/bin/umount", str(small)], check=True)

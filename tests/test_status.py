@@ -94,11 +94,12 @@ def test_a_project_with_nothing_in_it(run: Command, project: Path, home: Path, d
 
 
 def test_no_models_directory_at_all(run: Command, tmp_path: Path) -> None:
-    done = run("status", "--json", "--models-dir", tmp_path / "none" / "models")
+    models = tmp_path / "none" / "models"
+    done = run("status", "--json", "--models-dir", models)
     assert (done.code, done.stderr) == (0, "")
     status = done.json
     assert (status["models_dir_exists"], status["models_available"], status["downloaded_models"]) == (False, False, [])
-    assert status["message"] == "there is no models directory yet, `modelctl pull` makes it"
+    assert status["message"] == f"there is no models directory yet, `modelctl pull --models-dir {models}` makes it"
     assert status["disk"]["free"] > 0
 
 

@@ -14,6 +14,7 @@ from modelctl import __version__
 from modelctl import project as projects
 from modelctl.cli import output as show
 from modelctl.cli import streams
+from modelctl.cli.here import Here
 from modelctl.cli.interruption import CTRL_C, Interruption
 from modelctl.errors import InterruptedByUserError, ModelctlError
 
@@ -152,6 +153,7 @@ def _run(argv: list[str]) -> int:
     """Run the command line, show what it fails with, and return its exit code."""
     # What follows `--` in `serve` is vLLM's; the parser would take its first word for a model where none is named.
     at = argv.index("--") if argv[:1] == ["serve"] and "--" in argv else len(argv)
+    show.Output.here = Here(_before_dashes(argv))
     try:
         code = build(argv or projects.completed_words())(
             args=argv[:at], obj=argv[at + 1 :], prog_name="modelctl", standalone_mode=False

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from modelctl.cli import streams
+from modelctl.cli.here import Here
 from modelctl.cli.quantities import age, count, plural, size
 from modelctl.cli.streams import one_line, printable
 from modelctl.errors import DeclinedError, ModelctlError, UsageError
@@ -27,20 +28,26 @@ class Output:
     `json` turns results into documented objects (`object`) or lines (`event`); `quiet` into ids, one a line.
     """
 
+    # What the command line says of the place, for all that is shown by this process.
+    here = Here()
+
     def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
         self.json = json
         self.quiet = quiet
 
     def object(self, value: Json) -> None:
         """Print the one object of a `--json` command."""
-        self.line(json.dumps({"schema": SCHEMA, **value}, default=_plain, indent=2))
+        self._print(json.dumps(self.here.value({"schema": SCHEMA, **value}), default=_plain, indent=2))
 
     def event(self, event: str, /, **keys: Any) -> None:  # noqa: ANN401 - JSON values
         """Print one line of a `--json` command that takes long."""
-        self.line(json.dumps({"schema": SCHEMA, "event": event, **keys}, default=_plain))
+        self._print(json.dumps(self.here.value({"schema": SCHEMA, "event": event, **keys}), default=_plain))
 
     def line(self, text: str = "") -> None:
         """Print one line of data."""
+        self._print(self.here.text(text))
+
+    def _print(self, text: str) -> None:
         try:
             sys.stdout.write(f"{printable(text, sys.stdout)}\n")
             sys.stdout.flush()
@@ -51,7 +58,7 @@ class Output:
 
     def say(self, text: str) -> None:
         """Say one line to the person who watches, if there still is one."""
-        streams.say(text)
+        streams.say(self.here.text(text))
 
     def table(self, columns: Sequence["Column"], rows: Iterable[Sequence[str]]) -> None:
         """Print a borderless table under uppercase headers, without what has no room on the terminal."""
