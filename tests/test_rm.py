@@ -384,3 +384,32 @@ def _on_a_terminal(run: Command, answer: str, *argv: str) -> tuple[str, int]:
             pass  # the other side has hung up
     os.close(ours)
     return told.decode(), process.returncode
+
+
+class TestHardLinks:
+    """A content that two models have by two names, as a pull leaves it that found it on the disk."""
+
+    LENGTH = 1_000_000
+
+    @pytest.fixture(autouse=True)
+    def _models(self, store: StoreBuilder) -> None:
+        files = {"config.json": "{}", "big.bin": b"x" * self.LENGTH}
+        for name in ("acme/one", "acme/two"):
+            store.add(name, files=files)
+        one, two = (store.blob(name, "big.bin") for name in ("acme/one", "acme/two"))
+        two.unlink()
+        two.hardlink_to(one)
+
+    def test_one_of_them_frees_nothing_of_it_and_says_so(self, run: Command) -> None:
+        done = run("rm", "acme/one", "--dry-run")
+        assert done.code == 0
+        stays = "stays: 1.0 MB of `acme/one`, since its content has another name elsewhere, a hard link"
+        assert stays in done.stdout + done.stderr
+        (removal,) = run("rm", "acme/one", "--dry-run", "--json").json["models"]
+        assert removal["frees"] < self.LENGTH
+        assert removal["kept"] == [{"size": self.LENGTH, "why": "its content has another name elsewhere, a hard link"}]
+
+    def test_both_free_it_once(self, run: Command) -> None:
+        plan = run("rm", "acme/one", "acme/two", "--dry-run", "--json").json
+        assert self.LENGTH < plan["frees"] < 2 * self.LENGTH
+        assert [removal["kept"] for removal in plan["models"]] == [[], []]

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +71,18 @@ def open_up(folder: Path) -> None:
             folder.chmod(stat.S_IRWXU)
 
 
-def weigh(paths: Iterable[Path]) -> tuple[int, int]:
-    """What lies at some paths: bytes of content, and bytes that the disk would give back. Hard links count once."""
-    # Each file by its identity: names seen, names it has, bytes of content, bytes on the disk.
-    found: dict[tuple[int, int], tuple[int, int, int, int]] = {}
+class Inode(NamedTuple):
+    """A file by its identity: how many of its names are among those looked at, and how many it has; its bytes."""
+
+    seen: int
+    names: int
+    size: int
+    allocated: int
+
+
+def inodes(paths: Iterable[Path]) -> dict[tuple[int, int], Inode]:
+    """The regular files at some paths and below, each once whatever names it has."""
+    found: dict[tuple[int, int], Inode] = {}
     waiting = list(paths)
     while waiting:
         current = waiting.pop()
@@ -83,12 +92,17 @@ def weigh(paths: Iterable[Path]) -> tuple[int, int]:
                 waiting += current.iterdir()
             elif stat.S_ISREG(status.st_mode):
                 key = status.st_dev, status.st_ino
-                seen = found[key][0] if key in found else 0
-                found[key] = seen + 1, status.st_nlink, status.st_size, status.st_blocks * 512
+                seen = found[key].seen if key in found else 0
+                found[key] = Inode(seen + 1, status.st_nlink, status.st_size, status.st_blocks * 512)
         except OSError:
             continue
-    size = sum(size for _, _, size, _ in found.values())
-    return size, sum(allocated for seen, names, _, allocated in found.values() if seen >= names)
+    return found
+
+
+def weigh(paths: Iterable[Path]) -> tuple[int, int]:
+    """What lies at some paths: bytes of content, and bytes that the disk would give back. Hard links count once."""
+    found = inodes(paths).values()
+    return sum(one.size for one in found), sum(one.allocated for one in found if one.seen >= one.names)
 
 
 def newest(path: Path) -> float:

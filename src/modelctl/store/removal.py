@@ -1,5 +1,6 @@
 """Removing models and revisions: plan, execute."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -230,7 +231,18 @@ def _size(there: Links, commits: set[str]) -> int:
 
 
 def _weighed(hub: Path, removals: Sequence[Removal]) -> tuple[Removal, ...]:
-    """The removals with their bytes. A payload is freed when all who use it go, and counted once."""
+    """The removals with their bytes. A content is freed when all who use it go, and counted once."""
+    files = {
+        removal.paths.folder: deletion.inodes(
+            [removal.paths.folder] if removal.whole else [*removal.blobs, *_other_parts(removal)]
+        )
+        for removal in removals
+    }
+    # Models that share a content by hard links may all go.
+    names = Counter[tuple[int, int]]()
+    for found in files.values():
+        names.update({inode: one.seen for inode, one in found.items()})
+    freed_before: set[tuple[int, int]] = set()
     links_to = {removal.paths.folder: _payloads(hub, removal) for removal in removals}
     going = frozenset(blob for removal in removals for blob in removal.blobs)
     users = shared.users(hub) if any(links_to.values()) else None
@@ -238,9 +250,14 @@ def _weighed(hub: Path, removals: Sequence[Removal]) -> tuple[Removal, ...]:
     staying: dict[Path, frozenset[Path] | None] = {}
     weighed = []
     for removal in removals:
-        files = [removal.paths.folder] if removal.whole else [*removal.blobs, *_other_parts(removal)]
-        size, frees = deletion.weigh(files)
+        found = files[removal.paths.folder]
+        going_now = {inode for inode, one in found.items() if names[inode] >= one.names}
+        size = sum(one.size for one in found.values())
+        frees = sum(found[inode].allocated for inode in going_now - freed_before)
+        freed_before |= going_now
         kept = list(removal.kept)
+        if elsewhere := sum(one.size for inode, one in found.items() if inode not in going_now):
+            kept.append(Kept(elsewhere, "its content has another name elsewhere, a hard link"))
         for named in sorted(set(links_to[removal.paths.folder].values()) - counted):
             of_payload, freed = deletion.weigh([named])
             of_list = deletion.weigh([shared.list_of(named)])[1]
