@@ -19,7 +19,7 @@ from modelctl.store import trash
 from tests.command import NOBODY, Command, Finished
 from tests.disks import disk_use
 from tests.second_opinion import accepted
-from tests.stores import Layout, StoreBuilder
+from tests.stores import Files, Layout, StoreBuilder
 
 FILES = {"config.json": "{}"}
 WEIGHTS = {"model.safetensors": b"w" * 100_000}
@@ -393,7 +393,7 @@ class TestHardLinks:
 
     @pytest.fixture(autouse=True)
     def _models(self, store: StoreBuilder) -> None:
-        files = {"config.json": "{}", "big.bin": b"x" * self.LENGTH}
+        files: Files = {"config.json": "{}", "big.bin": b"x" * self.LENGTH}
         for name in ("acme/one", "acme/two"):
             store.add(name, files=files)
         one, two = (store.blob(name, "big.bin") for name in ("acme/one", "acme/two"))

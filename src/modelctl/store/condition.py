@@ -151,6 +151,9 @@ def _without_revision(
         return Condition("partial", done, None, _UNKNOWN, (problem,))
     if found.has_private and (begun := _import_problem(paths) or _migration_problem(paths)):
         return Condition("partial", 0, None, _UNKNOWN, (begun, *beside))
+    if any(oddity.kind == "unreadable" for oddity in found.oddities):
+        # There may be one, and refs may be right: what lets somebody look is told with what cannot be read.
+        return Condition("broken", 0, None, _UNKNOWN, tuple(problem for problem in beside if problem.kind != "ref"))
     what = "contents, but no revision that names them" if found.blobs else "no revision"
     return Condition("broken", 0, None, _UNKNOWN, (Problem("no_revision", f"it has {what}", command), *beside))
 
