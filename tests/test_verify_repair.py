@@ -194,10 +194,10 @@ def test_what_was_imported_is_imported_again(run: Command, hub: Hub, store: Stor
     assert run("import", folder, "--as", NAME, "--force").code == 0
     flip(store.blob(NAME, WEIGHTS), 11)
     done = run(*REPAIR, env=hub.environ)
-    fix = f"modelctl import {folder} --as {NAME}"
+    fix = f"modelctl import {folder} --as {NAME} --force"
     assert (done.code, done.stderr.splitlines()[-1]) == (6, f"hint: `{fix}`")
     assert hub.asked == []
-    assert run(*fix.split()[1:], "--force").code == 0
+    assert run(*fix.split()[1:]).code == 0
     assert run("verify", NAME).code == 0
 
 
