@@ -387,7 +387,7 @@ def test_of_many_models_several_processes_see_what_one_sees(run: Command, store:
     store.add("acme/whole", files=generator())
     store.add("acme/broken", files=generator())
     os.truncate(store.blob("acme/broken", "model.safetensors"), 100)
-    for argv in (["list"], ["list", "-q", "--sort", "size", "--filter", "state=ready"]):
+    for argv in (["list"], ["list", "--json"], ["list", "-q", "--sort", "size", "--filter", "state=ready"]):
         alone = run_under(run, ON_ONE_PROCESSOR, *argv)
         assert alone.code == 0
         assert len(alone.stdout.splitlines()) > 700

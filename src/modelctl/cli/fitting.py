@@ -59,9 +59,13 @@ class Asked:
 
     def fit(self, model: "Model") -> "Fit":
         """How a model fits."""
+        return self.fit_need(need(model))
+
+    def fit_need(self, need: "Need | None") -> "Fit":
+        """How something fits that needs this much."""
         from modelctl.engine import fitting
 
-        return fitting.fit(need(model), self.machine)
+        return fitting.fit(need, self.machine)
 
 
 def asked(project: Project, *, root: Path = Path("/"), patience: float = _PATIENCE) -> Asked:

@@ -1,6 +1,6 @@
 """`modelctl list`: what is here."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -12,6 +12,7 @@ from modelctl.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from modelctl.engine.memory import Need
     from modelctl.project import Project
     from modelctl.store.model import Model
 
@@ -88,16 +89,15 @@ def list_models(
         return
     from modelctl.store import scan, survey
 
-    def found() -> "Sequence[Model]":
-        # Only these two tell of files.
-        is_whole = json or revisions
-        models = scan.scan_project(project, chosen) if is_whole else scan.scan_each(project, survey.brief, chosen)
+    def pick(models: "Sequence[Model]") -> "Sequence[Model]":
         return select(models)[:limit] if select else models
 
     if json:
-        _print_objects(out, project, found)
+        _print_objects(out, project, chosen, pick)
         return
-    models = found()
+    # Only a table of revisions tells of files.
+    everything = scan.scan_project(project, chosen) if revisions else scan.scan_each(project, survey.brief, chosen)
+    models = pick(everything)
     if quiet:
         for model in models:
             _show_id(out, model, revisions=revisions)
@@ -107,13 +107,40 @@ def list_models(
         _say_nothing_found(out, project, len(asked))
 
 
-def _print_objects(out: show.Output, project: "Project", found: "Callable[[], Sequence[Model]]") -> None:
+class _Listed(NamedTuple):
+    """A model without its files, and what is told of them."""
+
+    model: "Model"
+    need: "Need | None"
+    revisions: list[dict[str, Any]]
+
+
+def _listed(model: "Model") -> _Listed:
     from modelctl.cli import fitting
     from modelctl.cli import models as shown
+    from modelctl.store import survey
+
+    revisions = [shown.revision_object(revision) for revision in model.revisions]
+    return _Listed(survey.brief(model), fitting.need(model), revisions)
+
+
+def _print_objects(
+    out: show.Output,
+    project: "Project",
+    chosen: "Sequence[str]",
+    pick: "Callable[[Sequence[Model]], Sequence[Model]]",
+) -> None:
+    from modelctl.cli import fitting
+    from modelctl.cli import models as shown
+    from modelctl.store import scan
 
     with fitting.asked(project) as machine:
-        listed = [shown.model_object(model, machine.fit(model)) for model in found()]
-    out.object({"models_dir": str(project.models_dir), "models": listed})
+        listed = {one.model.id: one for one in scan.scan_each(project, _listed, chosen)}
+        objects = []
+        for model in pick([one.model for one in listed.values()]):
+            _, need, revisions = listed[model.id]
+            objects.append({**shown.model_object(model, machine.fit_need(need)), "revisions": revisions})
+    out.object({"models_dir": str(project.models_dir), "models": objects})
 
 
 def _selection(
