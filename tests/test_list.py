@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.stores import Shape, fill
+from modelctl.cli.output import size as shown_size
 from tests.checkpoints import CONFIG, generator, sharded
 from tests.command import Command, Finished
 from tests.serving import await_true, is_running
@@ -215,6 +216,19 @@ def test_the_next_command_means_the_same_store(
     assert f"`modelctl pull --models-dir '{models}' acme/brken` fetches it" in done.json["error"]["hint"]
 
 
+def test_what_the_disk_does_not_hold_does_not_count(run: Command, store: StoreBuilder) -> None:
+    """A file that was only made long, as writers do that know how much will come."""
+    store.add("acme/holes", files=generator())
+    os.truncate(store.blob("acme/holes", "model.safetensors"), 10**9)
+    (model,) = run("list", "--json").json["models"]
+    assert model["size"] > 10**9 > model["allocated"]
+    held = shown_size(model["allocated"])
+    head, line, total, *_ = run("list").stdout.splitlines()
+    assert line.startswith(f"acme/holes  {held}"), (head, line)
+    assert total == f"1 model, {held}"
+    assert run("list", "-q", "--filter", "size>1MB").stdout == ""
+
+
 def lay_out_sizes(store: StoreBuilder) -> None:
     for name, length in (("acme/small", 10), ("acme/large", 3000), ("beta/middle", 200)):
         store.add(name, files={**generator(), "notes.txt": "x" * length})
@@ -374,6 +388,12 @@ WITHOUT_PROCESSES = (
 )
 
 
+KILLED = (
+    "import os, signal; from modelctl.store import survey; "
+    "survey._send = lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
+)
+
+
 def run_under(run: Command, circumstance: str, *argv: str) -> Finished:
     """Run the command in an interpreter to which something was done before."""
     main = "import runpy, sys; sys.argv[0] = 'modelctl'; runpy.run_module('modelctl', run_name='__main__')"
@@ -393,6 +413,7 @@ def test_of_many_models_several_processes_see_what_one_sees(run: Command, store:
         assert len(alone.stdout.splitlines()) > 700
         assert run(*argv) == alone
         assert run_under(run, WITHOUT_PROCESSES, *argv) == alone
+        assert run_under(run, KILLED, *argv) == alone
 
     # Ctrl-C ends them all, without a word.
     with run.start("list", env={"PYTHONUNBUFFERED": "1"}) as process:

@@ -23,7 +23,7 @@ def model(name: str, *, days: float | None = None, facts: Facts | None = None, *
         "state": "ready",
         "servable": True,
         "size": 0,
-        "allocated": 0,
+        "allocated": changed.get("size", 0),
         "done": 0,
         "total": None,
         "revisions": (),

@@ -167,7 +167,7 @@ def _show_table(out: show.Output, models: "Sequence[Model]", *, revisions: bool)
     from modelctl.cli import models as shown
     from modelctl.store import scan
 
-    total = f"{show.plural(len(models), 'model')}, {show.size(scan.total(models).size)}"
+    total = f"{show.plural(len(models), 'model')}, {show.size(scan.total(models).held)}"
     if revisions:
         rows = [row for model in models for row in shown.revision_rows(model)]
         out.table(shown.REVISION_COLUMNS, rows)

@@ -84,7 +84,7 @@ def row(model: Model) -> tuple[str, ...]:
     facts = model.facts
     return (
         model.id,
-        show.size(model.size),
+        show.size(model.held),
         show.count(facts.parameters),
         facts.quantization or facts.dtype or "-",
         context(facts.context_length),

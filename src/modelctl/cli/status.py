@@ -138,7 +138,7 @@ def _lines(found: Situation) -> Iterator[str]:
     yield f"cache      {project.cache or 'the same folder'}{_cache_note(found)}"
     yield f"default    {_default_line(found)}"
     yield f"token      {_token_line(found)}"
-    taken = show.size(found.own.size)
+    taken = show.size(found.own.held)
     yield f"disk       {show.size(found.free)} free of {show.size(found.total)}, the models take {taken}"
     yield f"engine     {_engine_line(found)}"
     yield f"status     {message(found)}"
@@ -158,7 +158,7 @@ def _lines(found: Situation) -> Iterator[str]:
 
 def _cache_note(found: Situation) -> str:
     count = sum(model.location == "cache" for model in found.models)
-    return f" ({show.plural(count, 'model')} more there, {show.size(found.cached.size)})" if count else ""
+    return f" ({show.plural(count, 'model')} more there, {show.size(found.cached.held)})" if count else ""
 
 
 def _default_line(found: Situation) -> str:

@@ -79,6 +79,11 @@ class Extent(NamedTuple):
     size: int
     allocated: int
 
+    @property
+    def held(self) -> int:
+        """Bytes of the content that the disk holds: fewer than it is long, where it has holes."""
+        return min(self.size, self.allocated)
+
 
 class Model(NamedTuple):
     """One repository folder of a hub folder, in whatever condition.
@@ -104,6 +109,11 @@ class Model(NamedTuple):
     problems: tuple[Problem, ...]
     other_copies: tuple[Path, ...] = ()
     shared: Mapping[tuple[int, int], Extent] = MappingProxyType({})
+
+    @property
+    def held(self) -> int:
+        """Bytes of its contents that the disk holds: fewer than `size`, where there are holes."""
+        return min(self.size, self.allocated)
 
 
 class Download(NamedTuple):

@@ -58,7 +58,7 @@ class Key:
 
 KEYS: dict[str, Key] = {
     "name": Key("text", lambda model: model.id),
-    "size": Key("bytes", lambda model: model.size),
+    "size": Key("bytes", lambda model: model.held),
     "params": Key("count", lambda model: model.facts.parameters),
     "dtype": Key("text", lambda model: model.facts.dtype),
     "quant": Key("text", lambda model: model.facts.quantization),

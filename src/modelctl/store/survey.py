@@ -1,15 +1,18 @@
 """The models of many folders, read by as many processes as there are processors: each folder is a thing of its own."""
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from modelctl.store import contents, inventory, layout
 from modelctl.store.model import Location, Model
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import ForkProcess
 
 # Below this, starting processes takes longer than it saves.
 _WORTH_IT = 600
@@ -29,36 +32,67 @@ class Place(NamedTuple):
 def each(places: Sequence[Place], take: Callable[[Model], T]) -> list[T]:
     """What `take` makes of the models of these places, in their order, without those that are gone by now.
 
-    It is a function of a module, which other processes find by its name; what it returns should be small, such as the
-    `brief` of a model: the files of ten thousand models fill the memory.
+    Several processes do it where there are many; what it returns should be small, such as the `brief` of a model, since
+    the files of ten thousand models fill the memory.
     """
     processors = min(_MOST, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     if processors < 2 or len(places) < _WORTH_IT:
         return [take(model) for model in models(places)]
-    # Not at the top: few stores are that large.
-    import multiprocessing
-
-    # By turns, so that all are done at about the same time; more parts than processors, since models differ.
-    parts = processors * 8
-    size = -(-len(places) // parts)
-    chunks = [places[at : at + size] for at in range(0, len(places), size)]
+    size = -(-len(places) // processors)
+    workers: list[_Worker[T]] = []
     try:
+        workers.extend(_Worker(take, places[at : at + size]) for at in range(0, len(places), size))
+        return [value for worker in workers for value in worker.values()]
+    finally:
+        for worker in workers:
+            worker.end()
+
+
+class _Worker(Generic[T]):
+    """A process that reads some of the models. Where it cannot be started, or is killed, they are read here."""
+
+    def __init__(self, take: Callable[[Model], T], places: Sequence[Place]) -> None:
+        # Not at the top: few stores are that large.
+        import multiprocessing
+
+        self._take = take
+        self._places = places
         # Forked, since nothing of ours has threads by now, and a fresh interpreter would have to load it all again.
-        pool = multiprocessing.get_context("fork").Pool(processors, _leave_signals_to_the_parent)
-    except (OSError, ImportError):
-        # No more processes allowed, or no shared memory for what they have in common.
-        return [take(model) for model in models(places)]
-    with pool:
-        return [*chain.from_iterable(pool.imap(partial(_each, take), chunks))]
+        context = multiprocessing.get_context("fork")
+        self._answer, question = context.Pipe(duplex=False)
+        process = context.Process(target=_send, args=(question, take, places), daemon=True)
+        self._process: ForkProcess | None = process
+        try:
+            process.start()
+        except OSError:
+            # No more processes are allowed.
+            self._process = None
+        finally:
+            # The end of the only process that has the other end is the end of what it says.
+            question.close()
+
+    def values(self) -> list[T]:
+        try:
+            values: list[T] = self._answer.recv()
+        except EOFError:
+            return [self._take(model) for model in models(self._places)]
+        return values
+
+    def end(self) -> None:
+        self._answer.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
 
 
-def _leave_signals_to_the_parent() -> None:
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
-
-
-def _each(take: Callable[[Model], T], places: Sequence[Place]) -> list[T]:
-    return [take(model) for model in models(places)]
+def _send(question: "Connection", take: Callable[[Model], T], places: Sequence[Place]) -> None:
+    # Ctrl-C is for the process that shows something; it ends this one.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # Nobody may be left to read it.
+    with contextlib.suppress(BrokenPipeError):
+        question.send([take(model) for model in models(places)])
 
 
 def models(places: Sequence[Place]) -> Iterator[Model]:
