@@ -18,15 +18,8 @@ import pytest
 from modelctl.engine import logs, servers
 from tests.command import Command, Finished
 from tests.serving import await_true, serving, session_of
-from tests.standin.engines import make_engine
 from tests.standin.servers import TINY, Yard, asking
 from tests.stores import StoreBuilder
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment with the stand-in for vLLM."""
-    return make_engine(tmp_path_factory.mktemp("engine") / "venv")
 
 
 @pytest.fixture
