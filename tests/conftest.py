@@ -16,6 +16,7 @@ from tests.crashes import spread
 from tests.disks import another_disk
 from tests.guard import fence
 from tests.hub.loopback import Hub, make_hub_in
+from tests.standin.engines import make_engine
 from tests.stores import StoreBuilder
 
 _GUARD = Path(__file__).parent / "guard"
@@ -110,6 +111,12 @@ def project(tmp_path: Path) -> Path:
 def run(project: Path, home: Path) -> Command:
     """The real command, as a process: `run("list", "--json")` gives exit code, stdout and stderr."""
     return Command(project, home=home, guard=_GUARD)
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment with the stand-in for vLLM, made once for all tests of a process."""
+    return make_engine(tmp_path_factory.mktemp("engine") / "venv")
 
 
 @pytest.fixture

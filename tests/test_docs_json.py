@@ -313,6 +313,10 @@ def servers(yard: Yard) -> None:
             yard.print("status", env=env)
             yard.keep("serve", server.send(signal.SIGTERM).finish())
         yard.print("serve", "--port", "0", code=1, env=env | {"STANDIN_EXIT": "3"})
+        yard.print("serve", "--port", "0", "--detach", "--ttl", "1h", env=env)
+        yard.print("ps", env=env)
+        yard.print("stop", env=env)
+        yard.print("logs", "--tail", "1", env=env)
         yard.store.add(OTHER)
         yard.print("serve", code=2, env=env)
 

@@ -236,3 +236,18 @@ def test_groups_of_the_old_kind(kernel: Path) -> None:
     assert machine.available_memory(kernel) == 4096 * 1024
     limit(folder / "docker" / "abc", most="6000", used=3000, files=500, old=True)
     assert machine.available_memory(kernel) == 3500
+
+
+class TestMemoryOfProcesses:
+    def test_by_pid_over_all_gpus(self, play: Play, tmp_path: Path) -> None:
+        environ = play("12, 100", "12, 200", "13, [N/A]", "", "7, 1")
+        assert gpus.memory_of_processes(environ) == {12: 300 * MIB, 7: MIB}
+        asked = (tmp_path / "bin" / "asked").read_text()
+        assert asked == "--query-compute-apps=pid,used_memory --format=csv,noheader,nounits\n"
+
+    def test_nobody_tells(self, play: Play) -> None:
+        assert gpus.memory_of_processes(play("12, 100", code=9)) == {}
+        assert gpus.memory_of_processes({"PATH": "/nowhere"}) == {}
+
+    def test_a_driver_that_hangs(self, play: Play) -> None:
+        assert gpus.memory_of_processes(play("12, 100", does="sleep 60"), patience=0.2) == {}

@@ -33,12 +33,6 @@ OUT_OF_MEMORY = (
 )
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment with the stand-in for vLLM."""
-    return make_engine(tmp_path_factory.mktemp("engine") / "venv")
-
-
 @pytest.fixture
 def env(engine: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment in which `modelctl serve` finds the stand-in, which then tells what it was given."""
@@ -236,6 +230,7 @@ def test_the_second_ctrl_c_waits_for_nobody(
     assert record.is_gone()
 
 
+@pytest.mark.sweep
 def test_ends_while_it_loads(run: Command, store: StoreBuilder, env: dict[str, str], record: Record) -> None:
     store.add(TINY)
     with serving(run, TINY, "--port", "0", env=env | {"STANDIN_LOAD": "60", "STANDIN_GRANDCHILD": "1"}) as server:

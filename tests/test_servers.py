@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from modelctl import process
-from modelctl.engine import group, ports, servers
+from modelctl.engine import group, ports, running, servers
 from modelctl.engine.servers import ServerRecord
-from modelctl.errors import BusyError
-from tests.serving import is_running
+from modelctl.engine.standstill import Standstill
+from modelctl.errors import BusyError, NotFoundError, UsageError
+from tests.serving import await_true, is_running
 
 # A process that leads a session, with a child in a group of its own; both ignore SIGTERM.
 FAMILY = """
@@ -88,9 +90,126 @@ def test_a_reader_leaves_the_dead_alone_and_a_sweep_does_not(
         servers.write(one, state_dir=state_dir)
     assert servers.running(state_dir) == (record,)
     assert dead.run_folder.exists()
+    assert servers.gone(state_dir) == (dead,)
     servers.sweep(state_dir)
     assert not dead.run_folder.exists()
     assert [path.stem for path in (state_dir / "servers").iterdir()] == [record.id]
+
+
+def test_why_a_server_is_gone_can_be_told_for_a_while(dead: ServerRecord, state_dir: Path) -> None:
+    folder = dead.run_folder.with_name("modelctl-00000000")
+    dead = dataclasses.replace(dead, state="failed", reason="no room", ended=datetime.now(UTC), run_folder=folder)
+    folder.mkdir()
+    servers.close(dead, state_dir=state_dir)
+    assert not folder.exists()
+    servers.sweep(state_dir, model="acme/other")
+    assert servers.gone(state_dir) == (dead,)
+    assert running.reason(dead) == "no room"
+    servers.sweep(state_dir, model=dead.model)
+    assert servers.gone(state_dir) == ()
+
+
+def test_servers_of_another_machine_are_left_alone(record: ServerRecord, dead: ServerRecord, state_dir: Path) -> None:
+    """A home folder may be shared: a pid of another machine, or of a container, says nothing here."""
+    for one in (record, dead):
+        servers.write(dataclasses.replace(one, host="elsewhere"), state_dir=state_dir)
+    servers.sweep(state_dir)
+    assert (servers.running(state_dir), servers.gone(state_dir)) == ((), ())
+    assert len(list((state_dir / "servers").iterdir())) == 2
+
+
+def test_a_record_of_an_earlier_version_is_read(record: ServerRecord, state_dir: Path) -> None:
+    servers.write(record, state_dir=state_dir)
+    (path,) = (state_dir / "servers").iterdir()
+    value = json.loads(path.read_bytes())
+    for name in ("host", "engine_started", "detached", "drain", "ttl", "cause", "reason", "engine_exit", "ended"):
+        del value[name]
+    path.write_text(json.dumps(value))
+    assert servers.running(state_dir) == (record,)
+
+
+class TestReasons:
+    """Why a server is gone whose `modelctl` could not say."""
+
+    def test_its_log_tells(self, dead: ServerRecord) -> None:
+        dead = dataclasses.replace(dead, since=datetime.now(UTC))
+        dead.log.write_text(
+            "(EngineCore pid=1) ERROR 11-22 21:52:07 [a.py:1] torch.OutOfMemoryError: CUDA out of memory\n"
+        )
+        assert running.reason(dead) == "it ran out of memory"
+
+    def test_nothing_tells(self, dead: ServerRecord) -> None:
+        assert running.reason(dataclasses.replace(dead, since=datetime.now(UTC))) == running.KILLED
+
+    def test_the_machine_was_restarted(self, dead: ServerRecord) -> None:
+        assert running.reason(dataclasses.replace(dead, since=datetime(2001, 1, 1, tzinfo=UTC))) == running.RESTARTED
+
+
+class TestNames:
+    def test_an_id_a_model_or_a_part(self, record: ServerRecord, dead: ServerRecord) -> None:
+        other = dataclasses.replace(record, id="0b000000", model="acme/other")
+        both = (record, other)
+        for text in ("0a1b2c3d", "0a", "0A1B", "acme/tiny", "TINY", "tin"):
+            assert running.find(both, text) == record, text
+        for text, error in (("acme", UsageError), ("0", NotFoundError), ("", NotFoundError), ("none", NotFoundError)):
+            with pytest.raises(error):
+                running.find(both, text)
+        assert running.among("tiny", both, (dead,)) == record
+        assert running.among("tiny", (other,), (dead,)) == dead
+        assert running.among(dead.id, both, (dead,)) == dead
+
+
+class TestStandstill:
+    """A start that has failed and does not end is told from one that takes long."""
+
+    @pytest.fixture
+    def leader(self) -> Iterator[subprocess.Popen[bytes]]:
+        started = subprocess.Popen(["/bin/sleep", "300"], start_new_session=True)
+        yield started
+        started.kill()
+        started.wait()
+
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            ["(APIServer pid=1) Traceback (most recent call last):", "ValueError: oh"],
+            ["Traceback (most recent call last):"],
+        ],
+    )
+    def test_after_a_traceback_that_nobody_caught(self, leader: subprocess.Popen[bytes], lines: list[str]) -> None:
+        found = Standstill(leader.pid, patience=0.15)
+        found.heard(lines, got_further=False)
+        assert not found.is_lasting()
+        await_true(found.is_lasting, seconds=5)
+        found.heard(["Starting to load model"], got_further=True)
+        assert not found.is_lasting()
+
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            ["Exception ignored in: <x>", "Traceback (most recent call last):"],
+            ["(EngineCore pid=1) ERROR 11-22 21:52:07 [a.py:1] Traceback (most recent call last):"],
+            ["loading"],
+        ],
+    )
+    def test_not_for_silence_alone(self, leader: subprocess.Popen[bytes], lines: list[str]) -> None:
+        found = Standstill(leader.pid, patience=0)
+        found.heard(lines, got_further=False)
+        assert not any(found.is_lasting() for _ in range(3))
+
+    @pytest.mark.sweep
+    def test_not_while_anything_happens(self) -> None:
+        busy = subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"], start_new_session=True)
+        try:
+            found = Standstill(busy.pid, patience=0.6)
+            found.heard(["Traceback (most recent call last):"], got_further=False)
+            deadline = time.monotonic() + 2
+            while time.monotonic() < deadline:
+                assert not found.is_lasting()
+                time.sleep(0.05)
+        finally:
+            busy.kill()
+            busy.wait()
 
 
 def test_a_sweep_removes_no_folder_that_is_not_a_servers(dead: ServerRecord, state_dir: Path, tmp_path: Path) -> None:

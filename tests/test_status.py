@@ -130,7 +130,7 @@ def test_everything_that_is_ready_runs_or_needs_a_hand(
         "           acme/two\n"
         "pulling    acme/half 60 %, 222 B of 366 B, interrupted\n"
         f"pulling    acme/now 60 %, 222 B of 366 B, {rate}\n"
-        f"serving    acme/one at http://127.0.0.1:9 (ready, pid {os.getpid()})\n"
+        "serving    acme/one at http://127.0.0.1:9 (does not answer, 0a1b2c3d)\n"
     )
     assert rate.endswith(" B/s")
     wrong = (
@@ -142,7 +142,8 @@ def test_everything_that_is_ready_runs_or_needs_a_hand(
     assert done.stderr == wrong
     # Nobody listens there.
     wrong += (
-        f"`acme/one` should be ready at http://127.0.0.1:9, and does not answer\nhint: `tail -n 50 {home / 'x.log'}`\n"
+        "`acme/one` should be ready at http://127.0.0.1:9, and does not answer\n"
+        "hint: `modelctl logs 0a1b2c3d --tail 50`\n"
     )
     done = run("status", "--check")
     assert (done.code, done.stderr) == (1, wrong)
@@ -164,7 +165,9 @@ def test_the_keys_of_the_document(
     assert (done.code, done.stderr) == (0, "")
     status = done.json
     assert next(iter(status)) == "schema"
-    disk, (download,), (duplicate,) = (status.pop(name) for name in ("disk", "downloads", "duplicates"))
+    disk, (download,), (duplicate,), (server,) = (
+        status.pop(name) for name in ("disk", "downloads", "duplicates", "servers")
+    )
     assert status == {
         "schema": 1,
         "models_available": True,
@@ -180,23 +183,20 @@ def test_the_keys_of_the_document(
         "states": {"ready": 2, "partial": 1, "broken": 0},
         "cache": {"models": 1, "size": SIZE},
         "side_caches": [],
-        "servers": [
-            {
-                "id": "acme/one",
-                "server": "0a1b2c3d",
-                "url": "http://127.0.0.1:9",
-                "pid": os.getpid(),
-                "state": "ready",
-                "stage": "ready",
-                "since": "2026-01-02T03:04:05Z",
-                "requests": 2,
-                "log": str(record.log),
-            }
-        ],
         "engine": {"found": False, "version": None, "device": None, "how": None, "python": None, "problem": None},
         "leftovers": {"count": 0, "size": 0},
         "problems": [],
         "findings": [],
+    }
+    assert {name: server[name] for name in ("id", "server", "url", "pid", "state", "since", "requests", "log")} == {
+        "id": "acme/one",
+        "server": "0a1b2c3d",
+        "url": "http://127.0.0.1:9",
+        "pid": os.getpid(),
+        "state": "silent",
+        "since": "2026-01-02T03:04:05Z",
+        "requests": None,
+        "log": str(record.log),
     }
     assert (duplicate["id"], duplicate["path"]) == ("acme/one", str(cache.paths("acme/one").folder))
     assert disk["models"] == SIZE + 122

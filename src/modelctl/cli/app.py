@@ -31,6 +31,8 @@ LINE_COMMANDS = {
     "verify",
     "prune",
     "serve",
+    "stop",
+    "logs",
     "demo",
     "engine install",
     "engine remove",
@@ -58,6 +60,9 @@ COMMANDS = {
     "export": "exporting:export",
     "use": "use:use",
     "serve": "serve:serve",
+    "ps": "ps:ps",
+    "logs": "logs:logs",
+    "stop": "stop:stop",
     "demo": "demo:demo",
 }
 _ALIASES = {"ls"}

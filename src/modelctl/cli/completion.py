@@ -1,12 +1,18 @@
-"""What a shell completes: names of models out of the store, keys to sort by.
+"""What a shell completes: names of models out of the store, servers, keys to sort by.
 
 Whatever is wrong, a shell that asks gets no words rather than an error.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelctl import project as projects
 from modelctl.errors import ModelctlError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from modelctl.engine.logs import Log
+    from modelctl.engine.servers import ServerRecord
 
 
 def models(ctx: Any, args: list[str], incomplete: str) -> list[str]:  # noqa: ANN401, ARG001 - the parser's own types are private
@@ -36,6 +42,25 @@ def sort_keys(ctx: Any, args: list[str], incomplete: str) -> list[str]:  # noqa:
     from modelctl.store import query
 
     return [key for key in query.KEYS if key.startswith(incomplete)]
+
+
+def running(ctx: Any, args: list[str], incomplete: str) -> list[str]:  # noqa: ANN401, ARG001 - as above
+    """The running servers that a word begins: their models, and their ids."""
+    from modelctl.engine import servers
+
+    return _words(servers.running(), incomplete)
+
+
+def logged(ctx: Any, args: list[str], incomplete: str) -> list[str]:  # noqa: ANN401, ARG001 - as above
+    """The servers with a log that a word begins, also those that ended."""
+    from modelctl.engine import logs, servers
+
+    return _words(logs.kept(servers.logs_folder()), incomplete)
+
+
+def _words(found: "Iterable[ServerRecord | Log]", incomplete: str) -> list[str]:
+    words = dict.fromkeys(word for one in found for word in (one.model, one.id))
+    return [word for word in words if word.startswith(incomplete)]
 
 
 def _project(ctx: Any) -> projects.Project:  # noqa: ANN401 - as above

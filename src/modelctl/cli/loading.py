@@ -20,13 +20,13 @@ Ready = Callable[[tuple[str, ...]], dict[str, Any]]
 _ASKED = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 
 
-def watcher(out: show.Output, *, model: str, ready: Ready) -> "JsonLines | PlainLines":
-    """Who tells of one server: `ready` gives the keys of its `ready` event."""
+def watcher(out: show.Output, *, model: str, ready: Ready, how: str = "Ctrl-C stops it") -> "JsonLines | PlainLines":
+    """Who tells of one server: `ready` gives the keys of its `ready` event, `how` says what becomes of it then."""
     if out.json:
         return JsonLines(out, model=model, ready=ready)
     if sys.stderr.isatty():
-        return Display(out, model=model, ready=ready)
-    return PlainLines(out, model=model, ready=ready)
+        return Display(out, model=model, ready=ready, how=how)
+    return PlainLines(out, model=model, ready=ready, how=how)
 
 
 class JsonLines:
@@ -65,8 +65,8 @@ class JsonLines:
 class PlainLines:
     """Lines: what the server answers to on stdout, all else on stderr."""
 
-    def __init__(self, out: show.Output, *, model: str, ready: Ready) -> None:
-        self._out, self._model, self._ready = out, model, ready
+    def __init__(self, out: show.Output, *, model: str, ready: Ready, how: str) -> None:
+        self._out, self._model, self._ready, self._how = out, model, ready, how
         self._stage = ""
 
     def __enter__(self) -> Self:
@@ -89,7 +89,7 @@ class PlainLines:
     def ready(self, tasks: tuple[str, ...], *, elapsed: float) -> None:
         """Say where it answers, and how to try it."""
         keys = self._ready(tasks)
-        self._out.say(f"{elapsed:5.1f} s  ready; Ctrl-C stops it")
+        self._out.say(f"{elapsed:5.1f} s  ready; {self._how}")
         self._out.line(f"{self._model} is served at {keys['base_url']}")
         self._out.line(keys["curl"])
 
@@ -103,8 +103,8 @@ class PlainLines:
 class Display(PlainLines):
     """One live line on a terminal: stage and elapsed time."""
 
-    def __init__(self, out: show.Output, *, model: str, ready: Ready) -> None:
-        super().__init__(out, model=model, ready=ready)
+    def __init__(self, out: show.Output, *, model: str, ready: Ready, how: str) -> None:
+        super().__init__(out, model=model, ready=ready, how=how)
         self._rich: RichProgress | None = None
         self._task: TaskID | None = None
 

@@ -1,7 +1,12 @@
 """Bytes, numbers and times as a person reads them."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+
+from modelctl.errors import UsageError
+
+_SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 
 
 def size(count: int | None) -> str:
@@ -45,3 +50,26 @@ def plural(number: int, noun: str) -> str:
     if number == 1:
         return f"1 {noun}"
     return f"{number:,} {noun[:-1]}ies" if noun.endswith("y") else f"{number:,} {noun}s"
+
+
+def seconds(text: str, *, option: str) -> float:
+    """How long `90`, `90s`, `30m`, `2h` or `1d` is: more than nothing."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([a-z]*)", text.strip().lower())
+    length = float(match[1]) * _SECONDS[match[2]] if match and match[2] in _SECONDS else 0.0
+    if not length:
+        raise UsageError(
+            f"`{text}` is no time that `{option}` could be", hint=f"write it as in `{option} 30m`: s, m, h, d"
+        )
+    return length
+
+
+def duration(length: float) -> str:
+    """A time in the two largest units that it has: `30 s`, `5 min`, `2 h 5 min`."""
+    whole = round(length)
+    units = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+    parts = []
+    for unit, size_of in units:
+        number, whole = divmod(whole, size_of)
+        if number:
+            parts.append(f"{number} {unit}")
+    return " ".join(parts[:2]) or "0 s"

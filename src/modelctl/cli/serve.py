@@ -1,4 +1,4 @@
-"""`modelctl serve`: a model of this project behind vLLM's API, in the foreground."""
+"""`modelctl serve`: a model of this project behind vLLM's API, in the foreground or on its own."""
 
 import shlex
 from pathlib import Path
@@ -8,13 +8,14 @@ import typer
 
 from modelctl import project as projects
 from modelctl import ref as refs
-from modelctl.cli import completion, options
+from modelctl.cli import completion, options, quantities
 from modelctl.cli import output as show
 from modelctl.errors import ModelctlError, NotFoundError, NotWholeError
 
 if TYPE_CHECKING:
     from modelctl.engine.command import Settings
     from modelctl.engine.discovery import Engine
+    from modelctl.engine.servers import ServerRecord
     from modelctl.engine.service import ServePlan
     from modelctl.project import Project
     from modelctl.store.choice import Choice
@@ -26,6 +27,7 @@ Examples:
   modelctl serve Qwen/Qwen3-0.6B --port 8001
   modelctl serve qwen3-0.6b --max-model-len 8k
   modelctl serve acme/tiny --pull
+  modelctl serve acme/tiny --detach --ttl 30m
   modelctl serve acme/tiny -- --enforce-eager --dtype float16
   modelctl serve acme/tiny --dry-run
 
@@ -65,6 +67,12 @@ def serve(
         float | None,
         typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Give up when it is not ready by then."),
     ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when it is ready; `stop` ends it, `ps` shows it.")
+    ] = False,
+    ttl: Annotated[
+        str | None, typer.Option("--ttl", metavar="TIME", help="End it after so long without a request, as in 30m.")
+    ] = None,
     models_dir: options.ModelsDir = None,
     dry_run: options.DryRun = False,
     json: options.Json = False,
@@ -72,6 +80,8 @@ def serve(
     """Serve a model with vLLM until Ctrl-C. What follows -- goes to vLLM."""
     from modelctl.engine import command, discovery
     from modelctl.engine.command import Settings
+
+    idle = None if ttl is None else quantities.seconds(ttl, option="--ttl")
 
     settings = Settings(
         host=host,
@@ -92,7 +102,7 @@ def serve(
     if dry_run:
         _show_dry_run(out, project, planned)
         return
-    _run(out, choice, planned, timeout=timeout)
+    _run(out, choice, planned, timeout=timeout, ttl=idle, detach=detach)
 
 
 def _chosen(
@@ -151,21 +161,38 @@ def _plan(
     return service.plan(project, served, engine, settings)
 
 
-def _run(out: show.Output, choice: "Choice", planned: "ServePlan", *, timeout: float | None) -> None:
+def _run(
+    out: show.Output,
+    choice: "Choice",
+    planned: "ServePlan",
+    *,
+    timeout: float | None,
+    ttl: float | None,
+    detach: bool,
+) -> None:
     from modelctl.cli import ending, loading
-    from modelctl.engine import service
+    from modelctl.engine import background, service
 
     _say_plan(out, choice, planned)
+    begun: list[ServerRecord] = []
 
-    def announce(log: Path) -> None:
+    def announce(record: "ServerRecord") -> None:
+        begun.append(record)
         if out.json:
-            out.event("plan", **_plan_object(planned), log=log)
+            out.event("plan", **_plan_object(planned), log=record.log, server=record.id, detached=detach, ttl=ttl)
         else:
-            out.say(f"log: {log}")
+            out.say(f"log: {record.log}")
 
-    with loading.watcher(out, model=planned.served.id, ready=lambda tasks: _access(planned, tasks)) as watcher:
-        result = service.execute(planned, watcher, timeout=timeout, announce=announce)
-    ending.finish(out, planned, result, timeout=timeout)
+    how = "it runs on" if detach else "Ctrl-C stops it"
+    with loading.watcher(out, model=planned.served.id, ready=lambda tasks: _access(planned, tasks), how=how) as watcher:
+        if detach:
+            result = background.start(planned, watcher, timeout=timeout, ttl=ttl, announce=announce)
+        else:
+            result = service.execute(planned, watcher, timeout=timeout, ttl=ttl, announce=announce)
+    if isinstance(result, service.Result):
+        ending.finish(out, planned, result, timeout=timeout, ttl=ttl, detached=detach)
+    else:
+        ending.leave(out, begun[-1], hangup=result is not None)
 
 
 def _say_plan(out: show.Output, choice: "Choice", planned: "ServePlan") -> None:

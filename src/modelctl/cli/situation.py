@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from modelctl.engine.discovery import Engine
+    from modelctl.engine.running import Server
     from modelctl.engine.servers import ServerRecord
     from modelctl.login import Login
     from modelctl.project import Project
@@ -39,7 +40,7 @@ class Situation:
     downloads: "tuple[Download, ...]"
     leftovers: "tuple[Leftover, ...]"
     side_caches: "Mapping[Path, int]"
-    servers: "tuple[ServerRecord, ...]"
+    servers: "tuple[Server, ...]"
     silent: "tuple[ServerRecord, ...]"
     engine: "Engine | None"
     engine_problem: str | None
@@ -67,6 +68,7 @@ def gather(project: "Project", *, ask: bool = False) -> Situation:
     """
     from modelctl import login
     from modelctl.engine import discovery, servers
+    from modelctl.engine import running as watching
     from modelctl.errors import ModelctlError
     from modelctl.store import disk, duplicates, ownership, scan
     from modelctl.store.model import Problem
@@ -101,7 +103,7 @@ def gather(project: "Project", *, ask: bool = False) -> Situation:
         downloads=downloads,
         leftovers=leftovers,
         side_caches={folder: size for folder in projects.xet_caches(project) if (size := disk.taken(folder))},
-        servers=running,
+        servers=watching.look(running, gone=servers.gone()),
         silent=tuple(one for one in running if ask and one.state == "ready" and not _answers(one.url)),
         engine=engine,
         engine_problem=obstacle.message if obstacle else None,
@@ -168,8 +170,12 @@ def needs_a_hand(found: Situation) -> Iterator[tuple[str, str | None]]:
             f"the default model `{found.default_model}` is not here",
             f"modelctl pull {shlex.quote(found.default_model or '')}",
         )
-    for server in found.silent:
+    for server in found.servers:
+        if server.reason is not None:
+            name = server.record.id
+            yield f"the server of `{server.record.model}` ({name}) is gone: {server.reason}", f"modelctl logs {name}"
+    for silent in found.silent:
         yield (
-            f"`{server.model}` should be ready at {server.url}, and does not answer",
-            f"tail -n 50 {shlex.quote(str(server.log))}",
+            f"`{silent.model}` should be ready at {silent.url}, and does not answer",
+            f"modelctl logs {silent.id} --tail 50",
         )

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modelctl import project as projects
-from modelctl.cli import options, situation
+from modelctl.cli import options, ps, situation
 from modelctl.cli import output as show
 from modelctl.cli.situation import Situation
 
 if TYPE_CHECKING:
-    from modelctl.engine.servers import ServerRecord
+    from modelctl.engine.running import Server
     from modelctl.store.duplicates import Duplicate
     from modelctl.store.model import Download
     from modelctl.store.remains import Leftover
@@ -83,7 +83,7 @@ def status_object(found: Situation) -> dict[str, Any]:
             {"id": one.id, "done": one.done, "total": one.total, "rate": one.rate, "active": one.active}
             for one in found.downloads
         ],
-        "servers": [_server_object(server) for server in found.servers],
+        "servers": [ps.server_object(server) for server in found.servers],
         "engine": _engine_object(found),
         "leftovers": {"count": len(found.leftovers), "size": sum(left.size for left in found.leftovers)},
         "side_caches": [{"path": folder, "size": size} for folder, size in found.side_caches.items()],
@@ -104,20 +104,6 @@ def message(found: Situation) -> str:
     waiting = len(found.models) - len(found.ready) - len(active)
     halves += [f"{waiting} not whole"] if waiting > 0 else []
     return ", ".join(halves)
-
-
-def _server_object(server: "ServerRecord") -> dict[str, Any]:
-    return {
-        "id": server.model,
-        "server": server.id,
-        "url": server.url,
-        "pid": server.pid,
-        "state": server.state,
-        "stage": server.stage,
-        "since": server.since,
-        "requests": server.requests,
-        "log": server.log,
-    }
 
 
 def _engine_object(found: Situation) -> dict[str, Any]:
@@ -146,7 +132,7 @@ def _lines(found: Situation) -> Iterator[str]:
     for download in found.downloads:
         yield f"pulling    {_download_line(download)}"
     for server in found.servers:
-        yield f"serving    {server.model} at {server.url} ({server.state}, pid {server.pid})"
+        yield f"serving    {_server_line(server)}"
     if found.duplicates:
         yield f"twice      {_duplicates_line(found.duplicates)}"
     if found.leftovers:
@@ -154,6 +140,14 @@ def _lines(found: Situation) -> Iterator[str]:
     for folder, size in found.side_caches.items():
         # What is in there is only ever looked for again, so anybody may remove it.
         yield f"xet        {show.size(size)} kept for later downloads, `rm -r {shlex.quote(str(folder))}` frees them"
+
+
+def _server_line(server: "Server") -> str:
+    record = server.record
+    if server.state == "failed":
+        return f"{record.model} no more ({record.id}): {server.reason}"
+    requests = "" if server.requests is None else f", {show.plural(server.requests, 'request')} in flight"
+    return f"{record.model} at {record.url} ({ps.state_words(server)}{requests}, {record.id})"
 
 
 def _cache_note(found: Situation) -> str:

@@ -234,6 +234,18 @@ def tasks(line: str) -> tuple[str, ...] | None:
     return tuple(word for word in value if isinstance(word, str))
 
 
+def begins_traceback(line: str) -> bool:
+    """Whether Python itself begins to tell of an exception here, which nobody caught: a logger would say who it is."""
+    prefix = _PREFIX.match(line)
+    return line[prefix.end() if prefix else 0 :].rstrip() == "Traceback (most recent call last):"
+
+
+def is_ignored(line: str) -> bool:
+    """Whether a line says of the exception that follows that Python goes on without minding it."""
+    prefix = _PREFIX.match(line)
+    return line[prefix.end() if prefix else 0 :].startswith("Exception ignored in")
+
+
 def cause(lines: Sequence[str], *, model: str) -> Cause | None:
     """Why it failed: the first error of a process of the engine, else the last one of the server itself.
 

@@ -40,10 +40,10 @@ def gpu(root: Path = Path("/")) -> Literal["nvidia", "amd"] | None:
 class Question:
     """`nvidia-smi`, asked now and heard later: a scan in between costs its time only once."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], words: Sequence[str] | None = None) -> None:
         self._environ = dict(environ)
         self._tool = shutil.which("nvidia-smi", path=environ.get("PATH"))
-        self._process = self._start(_query(_FIELDS))
+        self._process = self._start(_query(_FIELDS) if words is None else words)
 
     def __enter__(self) -> Self:
         return self
@@ -57,17 +57,17 @@ class Question:
     def answer(self, *, patience: float) -> tuple[Gpu, ...] | None:
         """The GPUs that a process of ours would see, in CUDA's order; `None` where none can tell within `patience`."""
         deadline = time.monotonic() + patience
-        code, text = self._hear(deadline)
+        code, text = self.hear(deadline)
         if code == 2 and "mig.mode" in text:
             self._process = self._start(_query(_OLD_FIELDS))
-            code, text = self._hear(deadline)
+            code, text = self.hear(deadline)
         if code != 0:
             # "No devices were found": a driver without a GPU.
             return () if code == 6 else None
         found = _parsed(text)
         if found is not None and any(row.is_divided for row in found):
             self._process = self._start(("-q", "-x"))
-            code, text = self._hear(deadline)
+            code, text = self.hear(deadline)
             found = _with_slices(found, text) if code == 0 else None
         return None if found is None else _visible([row.gpu for row in found], self._environ)
 
@@ -88,7 +88,7 @@ class Question:
         except OSError:
             return None
 
-    def _hear(self, deadline: float) -> tuple[int | None, str]:
+    def hear(self, deadline: float) -> tuple[int | None, str]:
         """The exit code, `None` without one in time, and all that was said."""
         process, self._process = self._process, None
         if process is None:
@@ -99,6 +99,19 @@ class Question:
             _end(process)
             return None, ""
         return process.returncode, text
+
+
+def memory_of_processes(environ: Mapping[str, str], *, patience: float = 2.0) -> dict[int, int]:
+    """Bytes that processes have on GPUs, by pid; none where nobody tells. Of containers the driver knows other pids."""
+    words = ("--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits")
+    with Question(environ, words) as question:
+        code, text = question.hear(time.monotonic() + patience)
+    found: dict[int, int] = {}
+    for line in text.splitlines() if code == 0 else ():
+        pid, _, used = (word.strip() for word in line.partition(","))
+        if pid.isdecimal() and (size := _bytes(used)) is not None:
+            found[int(pid)] = found.get(int(pid), 0) + size
+    return found
 
 
 class _Row(NamedTuple):

@@ -1,7 +1,8 @@
-"""The processes that one server consists of: those of its session, found and ended to the last."""
+"""The processes that one server consists of: those of its session, found, measured and ended to the last."""
 
 import contextlib
 import os
+import re
 import signal
 import sys
 import time
@@ -12,7 +13,43 @@ _PROC = Path("/proc")
 # How long Python's resource tracker gets for removing what killed processes left in shared memory.
 _TIDYING = 2.0
 _LAST_WAIT = 5.0
+_RESIDENT = re.compile(r"^Rss(Anon|File|Shmem):\s+(\d+) kB$", re.MULTILINE)
 _STEP = 0.02
+
+
+def memory(leader: int) -> int | None:
+    """Bytes of memory that the processes of the server hold; `None` where the system does not tell.
+
+    Pages of files, which are for the most part the same libraries, and shared memory are counted once.
+    """
+    own = files = shared = 0
+    found = False
+    for pid in members(leader):
+        with contextlib.suppress(OSError, ValueError):
+            status = (_PROC / str(pid) / "status").read_text(encoding="ascii", errors="replace")
+            sizes = {name: int(kib) * 1024 for name, kib in _RESIDENT.findall(status)}
+            own += sizes.get("Anon", 0)
+            files, shared = max(files, sizes.get("File", 0)), max(shared, sizes.get("Shmem", 0))
+            found = found or bool(sizes)
+    return own + files + shared if found else None
+
+
+def cpu_seconds(leader: int) -> float | None:
+    """Seconds that the processes of the server have computed; `None` where the system does not tell.
+
+    It falls when one of them ends.
+    """
+    ticks = [_ticks(pid) for pid in members(leader)]
+    known = [each for each in ticks if each is not None]
+    return sum(known) / os.sysconf("SC_CLK_TCK") if known else None
+
+
+def _ticks(pid: int) -> int | None:
+    try:
+        stat = (_PROC / str(pid) / "stat").read_bytes()
+    except OSError:
+        return None
+    return sum(int(word) for word in stat[stat.rindex(b")") + 2 :].split()[11:13])
 
 
 def members(leader: int) -> tuple[int, ...]:

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
-from modelctl.engine import diagnosis, group, probing
+from modelctl.engine import diagnosis, group, probing, standstill
 from modelctl.engine.diagnosis import Stage
+from modelctl.engine.standstill import Standstill
 from modelctl.store import changes
 
 # A server that still loads drops the request to stop, and has nothing to finish.
@@ -22,13 +23,19 @@ _PATIENCE_IDLE = 1.0
 # What an orderly end takes beyond the time for requests in flight.
 _PATIENCE_BEYOND_DRAIN = 10.0
 _POLL = 0.2
+# How often an idle server is asked whether it still is one.
+_IDLE_POLL = 10.0
+
+# How the loading of a server ended: `late` after its `--timeout`, `hung` where it had failed and did not end.
+Loaded = Literal["ready", "ended", "late", "hung"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
     """What is started and where it answers.
 
-    `drain` are the seconds that vLLM gives to requests in flight after a request to stop.
+    `drain` are the seconds that vLLM gives to requests in flight after a request to stop. `ttl` are the seconds without
+    any request after which it is ended, `standstill` those in which nothing happens after its start has failed.
     """
 
     argv: tuple[str, ...]
@@ -36,6 +43,8 @@ class Start:
     log: Path
     url: str
     drain: float
+    ttl: float | None = None
+    standstill: float = standstill.PATIENCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +52,8 @@ class Ending:
     """How a server ended: who asked for it (`None`: nobody), vLLM's exit code, what is left of it.
 
     `engine_exit` is negative for a signal, `None` where nothing was started; `survivors` are processes that could not
-    be killed.
+    be killed. `was_idle`: nobody asked, its time without requests was over. `hung`: its start had failed, and it did
+    not end by itself.
     """
 
     asked: signal.Signals | None
@@ -52,6 +62,13 @@ class Ending:
     timed_out: bool
     seconds: float
     survivors: tuple[int, ...] = ()
+    was_idle: bool = False
+    hung: bool = False
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it ended because it was to."""
+        return self.asked is not None or self.was_idle
 
 
 class Watcher(Protocol):
@@ -109,9 +126,10 @@ class StopRequests:
         """The first request that came, if one did."""
         return self._first
 
-    def wait(self, seconds: float | None) -> None:
-        """Sleep until a signal comes or a child ends, at most `seconds`."""
-        if select.select([self._reader], [], [], seconds)[0]:
+    def wait(self, seconds: float | None, *, beside: int | None = None) -> None:
+        """Sleep until a signal comes, a child ends, or there is something to read `beside`, at most `seconds`."""
+        watched = [self._reader, *([] if beside is None else [beside])]
+        if self._reader in select.select(watched, [], [], seconds)[0]:
             os.read(self._reader, 4096)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
@@ -146,18 +164,19 @@ def run(start: Start, *, requests: StopRequests, watcher: Watcher, timeout: floa
     thread that started it.
     """
     begun = time.monotonic()
-    was_ready = timed_out = False
     if (asked := requests.asked()) is not None:
         return Ending(asked=asked, engine_exit=None, was_ready=False, timed_out=False, seconds=0.0)
     child = _spawn(start)
+    loaded: Loaded = "ended"
+    was_idle = False
     try:
         watcher.started(child.pid)
-        was_ready, timed_out = _load(start, child, requests=requests, watcher=watcher, timeout=timeout)
-        while was_ready and requests.asked() is None and child.poll() is None:
-            requests.wait(None)
+        loaded = _load(start, child, requests=requests, watcher=watcher, timeout=timeout)
+        if loaded == "ready":
+            was_idle = _serve(start, child, requests=requests)
         asked = requests.asked()
         if child.poll() is None:
-            _ask_to_end(start, child, requests=requests, watcher=watcher, was_ready=was_ready)
+            _ask_to_end(start, child, requests=requests, watcher=watcher, was_ready=loaded == "ready")
     finally:
         survivors = group.end(child.pid)
         if child.pid not in survivors:
@@ -165,10 +184,12 @@ def run(start: Start, *, requests: StopRequests, watcher: Watcher, timeout: floa
     return Ending(
         asked=asked,
         engine_exit=child.returncode,
-        was_ready=was_ready,
-        timed_out=timed_out,
+        was_ready=loaded == "ready",
+        timed_out=loaded == "late",
         seconds=time.monotonic() - begun,
         survivors=survivors,
+        was_idle=was_idle,
+        hung=loaded == "hung",
     )
 
 
@@ -190,17 +211,19 @@ def _spawn(start: Start) -> subprocess.Popen[bytes]:
 
 def _load(
     start: Start, child: subprocess.Popen[bytes], *, requests: StopRequests, watcher: Watcher, timeout: float | None
-) -> tuple[bool, bool]:
-    """Wait until the server is ready; the answers are whether it is, and whether `timeout` ran out."""
+) -> Loaded:
+    """Wait until the server is ready, or will not become it any more."""
     begun = time.monotonic()
     log = LogReader(start.log)
+    failure = Standstill(child.pid, patience=start.standstill)
     stage = diagnosis.STARTING
     tasks: tuple[str, ...] = ()
     watcher.loading(stage, elapsed=0.0)
     while child.poll() is None and requests.asked() is None:
         # Asked before the log is read: what the server said until it was ready is then all there.
         is_healthy = probing.is_healthy(start.url)
-        for line in log.lines():
+        before, lines = stage, log.lines()
+        for line in lines:
             tasks = diagnosis.tasks(line) or tasks
             reached = diagnosis.stage(line)
             if reached is not None and reached.order >= stage.order and reached != stage:
@@ -209,11 +232,33 @@ def _load(
         # Another process may answer at this port: ready is only who answers and lives.
         if is_healthy and child.poll() is None:
             watcher.ready(tasks, elapsed=time.monotonic() - begun)
-            return True, False
+            return "ready"
+        failure.heard(lines, got_further=stage != before)
+        if failure.is_lasting():
+            return "hung"
         if timeout is not None and time.monotonic() - begun >= timeout:
-            return False, True
+            return "late"
         requests.wait(_POLL)
-    return False, False
+    return "ended"
+
+
+def _serve(start: Start, child: subprocess.Popen[bytes], *, requests: StopRequests) -> bool:
+    """Wait for the end; whether it is that nobody has asked the server anything for too long."""
+    if start.ttl is None:
+        while requests.asked() is None and child.poll() is None:
+            requests.wait(None)
+        return False
+    since, before = time.monotonic(), probing.load(start.url)
+    while requests.asked() is None and child.poll() is None:
+        requests.wait(min(_IDLE_POLL, start.ttl / 10))
+        now = probing.load(start.url)
+        # A server that does not tell is not known to be idle.
+        if now is None or now.requests or before is None or now.work != before.work:
+            since = time.monotonic()
+        before = now
+        if time.monotonic() - since >= start.ttl and requests.asked() is None and child.poll() is None:
+            return True
+    return False
 
 
 def _ask_to_end(
@@ -222,7 +267,8 @@ def _ask_to_end(
     """Ask the server to end, and wait for it as long as it may have something to finish."""
     patience = _PATIENCE_LOADING
     if was_ready:
-        is_idle = probing.requests_in_flight(start.url) == 0
+        load = probing.load(start.url)
+        is_idle = load is not None and load.requests == 0
         patience = _PATIENCE_IDLE if is_idle else start.drain + _PATIENCE_BEYOND_DRAIN
     watcher.stopping(requests.asked(), patience=patience)
     child.send_signal(signal.SIGTERM)

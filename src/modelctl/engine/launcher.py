@@ -9,8 +9,10 @@ process outlives the one that started it; and the folder of this file is no plac
 import contextlib
 import importlib.metadata
 import os
+import select
 import signal
 import sys
+import time
 
 # "1": die with the process that started us. Set by `modelctl serve`, inherited by every process of the engine.
 DIE_WITH_PARENT = "MODELCTL_DIE_WITH_PARENT"
@@ -36,6 +38,63 @@ def die_with_parent() -> None:
             os._exit(1)
         except PermissionError:
             pass
+
+
+def leave_guard() -> None:
+    """Leave a process that ends all others of this session when the supervisor is gone, and nobody else can.
+
+    The kernel kills those that run this script. What they start beside that, such as compilers, knows of no supervisor.
+    """
+    supervisor = int(os.environ.get(SUPERVISOR) or 0)  # noqa: TID251 - run outside of modelctl
+    if not supervisor or os.fork():
+        return
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        _await_end(supervisor)
+        _end_session()
+    finally:
+        os._exit(0)
+
+
+def _await_end(pid: int) -> None:
+    try:
+        # Readable as soon as the process has ended.
+        select.select([os.pidfd_open(pid)], [], [])
+    except ProcessLookupError:
+        return
+    except (AttributeError, OSError):
+        # A system without such handles.
+        with contextlib.suppress(ProcessLookupError):
+            while True:
+                os.kill(pid, 0)
+                time.sleep(0.5)
+
+
+def _end_session() -> None:
+    """Kill the others, and those that are born meanwhile; Python's resource trackers last, since they tidy up."""
+    if not os.path.exists("/proc/self/stat"):  # noqa: PTH110 - as below
+        os.killpg(0, signal.SIGKILL)
+    begun = time.monotonic()
+    while (others := _others()) and time.monotonic() - begun < 5:
+        for pid, is_tracker in others:
+            if not is_tracker or time.monotonic() - begun > 2:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def _others() -> list[tuple[int, bool]]:
+    """The other processes of this session, and whether each is a resource tracker."""
+    own, found = os.getsid(0), []
+    for name in os.listdir("/proc"):  # noqa: PTH208 - as below
+        with contextlib.suppress(OSError):
+            if not name.isdecimal() or int(name) == os.getpid() or os.getsid(int(name)) != own:
+                continue
+            with open(f"/proc/{name}/stat", "rb") as stat, open(f"/proc/{name}/cmdline", "rb") as words:  # noqa: PTH123
+                if stat.read().rpartition(b") ")[2][:1] not in {b"Z", b"X"}:
+                    found.append((int(name), b"multiprocessing.resource_tracker" in words.read()))
+    return found
 
 
 def answer_for_vllm() -> None:
@@ -74,6 +133,8 @@ if __name__ in {"__main__", "__mp_main__"}:
     leave_own_folder()
     if os.environ.get(DIE_WITH_PARENT) == "1":  # noqa: TID251 - as above
         die_with_parent()
+        if __name__ == "__main__":
+            leave_guard()
     answer_for_vllm()
 if __name__ == "__main__":
     main()

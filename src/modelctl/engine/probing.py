@@ -1,13 +1,32 @@
 """What a running server answers when it is asked how it does."""
 
+import contextlib
 import http.client
 import json
+import math
 import re
 import ssl
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 _PATIENCE = 1.0
-_IN_FLIGHT = re.compile(r"^vllm:num_requests_(?:running|waiting)(?:\{[^}]*\})? (?P<count>\S+)$", re.MULTILINE)
+_IN_FLIGHT = ("num_requests_running", "num_requests_waiting")
+# The second is what it was called before 0.10.
+_KV_CACHE = ("kv_cache_usage_perc", "gpu_cache_usage_perc")
+# What grows with every request, and while one is being answered.
+_DONE = ("request_success_total", "prompt_tokens_total", "generation_tokens_total")
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a server has to do: requests in flight, the share of the KV cache that they fill, and all that it ever did.
+
+    Two looks with the same `work` had no request between them.
+    """
+
+    requests: int
+    kv_cache: float | None
+    work: tuple[float, ...]
 
 
 def is_healthy(url: str) -> bool:
@@ -30,13 +49,29 @@ def has_model(url: str) -> bool:
         return False
 
 
-def requests_in_flight(url: str) -> int | None:
-    """How many requests run or wait; `None` where the server does not tell."""
+def load(url: str) -> Load | None:
+    """What the server has to do; `None` where it does not tell."""
     answer = _get(url, "/metrics")
     if answer is None or answer[0] != 200:
         return None
-    counts = _IN_FLIGHT.findall(answer[1].decode("utf-8", "replace"))
-    return sum(int(float(count)) for count in counts) if counts else None
+    text = answer[1].decode("utf-8", "replace")
+    in_flight = [value for name in _IN_FLIGHT for value in _values(text, name)]
+    used = [value for name in _KV_CACHE for value in _values(text, name)]
+    if not in_flight:
+        return None
+    work = tuple(sum(_values(text, name)) for name in _DONE)
+    return Load(int(sum(in_flight)), max(used, default=None), work)
+
+
+def _values(text: str, name: str) -> list[float]:
+    """The values of one metric, one for each engine and label."""
+    found = re.findall(rf"^vllm:{name}(?:\{{[^\n]*\}})? (\S+)$", text, re.MULTILINE)
+    values = []
+    for word in found:
+        # A page that is no vLLM's says nothing.
+        with contextlib.suppress(ValueError):
+            values.append(float(word))
+    return [value for value in values if math.isfinite(value)]
 
 
 def _get(url: str, path: str) -> tuple[int, bytes] | None:

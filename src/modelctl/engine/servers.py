@@ -8,28 +8,33 @@ import json
 import os
 import secrets
 import shutil
+import socket
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 from modelctl import process
 from modelctl.store import changes
 
-State = Literal["starting", "ready", "stopping"]
+State = Literal["starting", "ready", "stopping", "failed"]
 RUN_PREFIX = "modelctl-"
 # Unix socket paths end at 104 (macOS) or 108 bytes, and vLLM's names for them take 37.
 _LONGEST_RUN_FOLDER = 60
 _LOGS_KEPT = 50
+# How long it is told why a server is gone, where nobody has asked before.
+_REMEMBERED = timedelta(days=7)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerRecord:
     """One server: what it serves, where it answers, which process is responsible for it.
 
-    `pid` and `started` are those of the `modelctl` that watches it, `engine_pid` is vLLM's; `requests` are those in
-    flight, `None` where nobody asked.
+    `pid` and `started` are those of the `modelctl` that watches it, on the machine or in the container `host`;
+    `engine_pid` and `engine_started` are vLLM's. `requests` are those in flight, `None` where nobody asked. `drain` are
+    the seconds that those get at the end, `ttl` those of idleness after which it ends by itself. Of one that `failed`
+    there is why (`cause`, `reason`), with which exit code of vLLM's, and when (`ended`).
     """
 
     id: str
@@ -46,6 +51,16 @@ class ServerRecord:
     requests: int | None
     log: Path
     run_folder: Path
+    # What records of earlier versions lack.
+    host: str = ""
+    engine_started: int | None = None
+    detached: bool = False
+    drain: float = 0.0
+    ttl: float | None = None
+    cause: str | None = None
+    reason: str | None = None
+    engine_exit: int | None = None
+    ended: datetime | None = None
 
     def __str__(self) -> str:
         return f"`modelctl serve {self.model}` (pid {self.pid}, {self.url})"
@@ -58,6 +73,11 @@ def state_folder() -> Path:
     return Path(platformdirs.user_state_dir("modelctl"))
 
 
+def logs_folder(state_dir: Path | None = None) -> Path:
+    """Where the logs of servers lie, also of those that ended."""
+    return (state_dir or state_folder()) / "logs"
+
+
 def new_id() -> str:
     """A name for a server, short enough to type."""
     return secrets.token_hex(4)
@@ -65,8 +85,7 @@ def new_id() -> str:
 
 def log_file(model_id: str, server_id: str, *, state_dir: Path | None = None) -> Path:
     """Where the log of a server goes, created for its user alone: it may hold what people asked."""
-    folder = (state_dir or state_folder()) / "logs"
-    path = folder / f"{model_id.replace('/', '--')}.{datetime.now(UTC):%Y%m%dT%H%M%SZ}.{server_id}.log"
+    path = logs_folder(state_dir) / f"{model_id.replace('/', '--')}.{datetime.now(UTC):%Y%m%dT%H%M%SZ}.{server_id}.log"
     changes.write_file(path, "", mode=0o600)
     return path
 
@@ -91,6 +110,7 @@ def write(record: ServerRecord, *, state_dir: Path | None = None) -> None:
         "schema": 1,
         "path": str(record.path),
         "since": record.since.isoformat(),
+        "ended": record.ended and record.ended.isoformat(),
         "log": str(record.log),
         "run_folder": str(record.run_folder),
     }
@@ -103,9 +123,20 @@ def remove(record: ServerRecord, *, state_dir: Path | None = None) -> None:
     _remove_run_folder(record)
 
 
+def close(record: ServerRecord, *, state_dir: Path | None = None) -> None:
+    """Keep the record of a server that failed while nobody looked, without its sockets and temporary files."""
+    write(record, state_dir=state_dir)
+    _remove_run_folder(record)
+
+
 def running(state_dir: Path | None = None) -> tuple[ServerRecord, ...]:
     """The servers whose process lives, oldest first."""
     return tuple(record for record in _records(state_dir) if _is_alive(record))
+
+
+def gone(state_dir: Path | None = None) -> tuple[ServerRecord, ...]:
+    """The servers of this machine whose process is gone and whose end nobody has told yet, oldest first."""
+    return tuple(record for record in _records(state_dir) if _is_here(record) and not _is_alive(record))
 
 
 def busy(records: Iterable[ServerRecord]) -> dict[str, str]:
@@ -113,15 +144,21 @@ def busy(records: Iterable[ServerRecord]) -> dict[str, str]:
     return {record.model: str(record) for record in records}
 
 
-def sweep(state_dir: Path | None = None) -> None:
-    """Remove the records of servers whose `modelctl` was killed, what they left, and all but the newest logs."""
-    for record in _records(state_dir):
-        if not _is_alive(record):
+def sweep(state_dir: Path | None = None, *, model: str | None = None) -> None:
+    """Remove what servers left that are gone, and all but the newest logs.
+
+    Their records stay for a while, so that it can be told why they are gone: but for those of `model`, which is about
+    to be served anew.
+    """
+    forgotten = datetime.now(UTC) - _REMEMBERED
+    for record in gone(state_dir):
+        if record.model == model or (record.ended or record.since) < forgotten:
             remove(record, state_dir=state_dir)
-    kept = {record.log for record in running(state_dir)}
-    logs = (state_dir or state_folder()) / "logs"
+        else:
+            _remove_run_folder(record)
+    kept = {record.log for record in _records(state_dir)}
     with contextlib.suppress(OSError):
-        by_age = sorted(logs.glob("*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
+        by_age = sorted(logs_folder(state_dir).glob("*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in by_age[_LOGS_KEPT:]:
             if path not in kept:
                 path.unlink(missing_ok=True)
@@ -150,16 +187,22 @@ def _read(path: Path) -> ServerRecord | None:
     """The record in a file; a torn or foreign one is none."""
     try:
         value = json.loads(path.read_bytes())
-        known = {name: value[name] for name in ServerRecord.__slots__}
+        known = {name: value[name] for name in ServerRecord.__slots__ if name in value}
         known |= {name: Path(known[name]) for name in ("path", "log", "run_folder")}
-        record = ServerRecord(**known | {"since": datetime.fromisoformat(known["since"])})
+        known |= {name: datetime.fromisoformat(known[name]) for name in ("since", "ended") if known.get(name)}
+        record = ServerRecord(**known)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return record if record.id == path.stem else None
 
 
+def _is_here(record: ServerRecord) -> bool:
+    """Whether its process can be looked for here: a home folder may be shared by machines, and by containers."""
+    return record.host in {"", socket.gethostname()}
+
+
 def _is_alive(record: ServerRecord) -> bool:
-    return process.start_time(record.pid) == record.started
+    return _is_here(record) and process.start_time(record.pid) == record.started
 
 
 def _remove_run_folder(record: ServerRecord) -> None:

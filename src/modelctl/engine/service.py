@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from modelctl import process
 from modelctl import project as projects
-from modelctl.engine import command, diagnosis, launch, machine, memory, ports, servers
+from modelctl.engine import command, diagnosis, launch, logs, machine, memory, ports, servers
 from modelctl.engine.command import Command, Settings
 from modelctl.engine.diagnosis import Cause, Stage
 from modelctl.engine.discovery import Engine
@@ -19,7 +20,6 @@ from modelctl.engine.servers import ServerRecord
 from modelctl.project import Project
 
 _TAIL = 10
-_LOG_READ = 4 * 2**20
 _TEMPLATES = ("chat_template.jinja", "chat_template.json", "tekken.json")
 
 
@@ -91,40 +91,50 @@ def execute(
     watcher: Watcher,
     *,
     timeout: float | None = None,
-    announce: Callable[[Path], None] = lambda _: None,
+    ttl: float | None = None,
+    detached: bool = False,
+    announce: Callable[[ServerRecord], None] = lambda _: None,
     state_dir: Path | None = None,
 ) -> Result:
-    """Serve in the foreground, until asked to end or the server ends by itself; then no process of it is left.
+    """Serve until asked to end, idle for `ttl` seconds, or the server ends by itself; then no process of it is left.
 
-    `announce` is told the log before the start. `BusyError` where the port is not free.
+    `announce` is told of the server before the start. Where nobody watches (`detached`), the record of one that failed
+    stays and says why. `BusyError` where the port is not free.
     """
     settings = planned.settings
     what = f"serve {planned.served.id}"
     with StopRequests() as requests, ports.held(settings.port, what, state_dir=state_dir):
         ports.check(settings.host, settings.port)
-        servers.sweep(state_dir)
-        record = _record(planned, state_dir)
+        servers.sweep(state_dir, model=planned.served.id)
+        record = _record(planned, state_dir, ttl=ttl, detached=detached)
+        failed = None
         try:
-            announce(record.log)
+            announce(record)
             start = _start(planned, record)
             killed_before = machine.killed_for_memory()
             recorder = _Recorder(record, watcher, state_dir)
             ending = launch.run(start, requests=requests, watcher=recorder, timeout=timeout)
-            return _result(planned, record, ending, killed_before)
+            result = _result(planned, record, ending, killed_before)
+            if detached and not ending.is_wanted:
+                failed = _failed(recorder.record, result)
+            return result
         finally:
-            servers.remove(record, state_dir=state_dir)
+            if failed is not None:
+                servers.close(failed, state_dir=state_dir)
+            else:
+                servers.remove(record, state_dir=state_dir)
 
 
 class _Recorder:
     """Keeps the record of a server true while it runs, and passes on what it hears."""
 
     def __init__(self, record: ServerRecord, watcher: Watcher, state_dir: Path | None) -> None:
-        self._record = record
+        self.record = record
         self._watcher = watcher
         self._state_dir = state_dir
 
     def started(self, pid: int) -> None:
-        self._change(engine_pid=pid)
+        self._change(engine_pid=pid, engine_started=process.start_time(pid))
         self._watcher.started(pid)
 
     def loading(self, stage: Stage, *, elapsed: float) -> None:
@@ -140,11 +150,11 @@ class _Recorder:
         self._watcher.stopping(asked, patience=patience)
 
     def _change(self, **keys: object) -> None:
-        self._record = servers.changed(self._record, **keys)
-        servers.write(self._record, state_dir=self._state_dir)
+        self.record = servers.changed(self.record, **keys)
+        servers.write(self.record, state_dir=self._state_dir)
 
 
-def _record(planned: ServePlan, state_dir: Path | None) -> ServerRecord:
+def _record(planned: ServePlan, state_dir: Path | None, *, ttl: float | None, detached: bool) -> ServerRecord:
     server_id, served = servers.new_id(), planned.served
     log = servers.log_file(served.id, server_id, state_dir=state_dir)
     pid = os.getpid()
@@ -163,6 +173,10 @@ def _record(planned: ServePlan, state_dir: Path | None) -> ServerRecord:
         requests=None,
         log=log,
         run_folder=servers.run_folder(server_id, temporary=planned.temporary),
+        host=socket.gethostname(),
+        detached=detached,
+        drain=planned.settings.drain,
+        ttl=ttl,
     )
     servers.write(record, state_dir=state_dir)
     return record
@@ -176,14 +190,32 @@ def _start(planned: ServePlan, record: ServerRecord) -> Start:
         environ=environ | private,
         log=record.log,
         url=planned.url,
-        drain=planned.settings.drain,
+        drain=record.drain,
+        ttl=record.ttl,
+    )
+
+
+def _failed(record: ServerRecord, result: Result) -> ServerRecord:
+    """The record of a server that ended without being asked to."""
+    cause, ending = result.cause, result.ending
+    reason = cause.message if cause else "it does not say why"
+    if ending.timed_out:
+        reason = "it was not ready in the time that it got"
+    return servers.changed(
+        record,
+        state="failed",
+        stage="failed",
+        cause=cause.kind if cause else None,
+        reason=reason,
+        engine_exit=ending.engine_exit,
+        ended=datetime.now(UTC),
     )
 
 
 def _result(planned: ServePlan, record: ServerRecord, ending: Ending, killed_before: int | None) -> Result:
-    if ending.asked is not None:
+    if ending.is_wanted:
         return Result(ending=ending, cause=None, tail=(), log=record.log)
-    lines = _last_lines(record.log)
+    lines = logs.last_lines(record.log)
     cause = diagnosis.cause(lines, model=planned.served.id)
     killed = machine.killed_for_memory()
     # The kernel writes into no log of ours: a process is simply gone.
@@ -192,12 +224,6 @@ def _result(planned: ServePlan, record: ServerRecord, ending: Ending, killed_bef
     return Result(
         ending=ending, cause=cause, tail=tuple(line for line in lines if line.strip())[-_TAIL:], log=record.log
     )
-
-
-def _last_lines(log: Path) -> list[str]:
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - _LOG_READ))
-        return file.read().decode("utf-8", "replace").replace("\r", "\n").split("\n")
 
 
 def _chats(snapshot: Path) -> bool:

@@ -2,6 +2,8 @@
 
 What the real one does only now and then, it does when told, by variables of the environment:
 STANDIN_LOAD=S         takes S seconds to load (default 0.05)
+STANDIN_IMPORT=S       takes S seconds before it says or hears anything
+STANDIN_HANGS=TEXT     raises an exception while it loads, and lives on by a child
 STANDIN_SAY=TEXT       prints TEXT while it loads
 STANDIN_EXIT=N         ends with exit code N while it loads
 STANDIN_DIES=S         loses its engine S seconds after it was ready, and ends with exit code 0 as the real one does

@@ -20,10 +20,11 @@ def switch(name: str, default: str = "") -> str:
 
 
 class Server(ThreadingHTTPServer):
-    """The API server: `in_flight` counts the requests that wait for their answer."""
+    """The API server: `in_flight` counts the requests that wait for their answer, `done` those that have it."""
 
     daemon_threads = True
     in_flight = 0
+    done = 0
     names: tuple[str, ...] = ()
 
 
@@ -39,7 +40,11 @@ class Handler(BaseHTTPRequestHandler):
             counts = (
                 f"vllm:num_requests_running{labels} {self.server.in_flight}.0\nvllm:num_requests_waiting{labels} 0.0"
             )
-            self.answer(200, "\n".join([*lines, counts, ""]).encode())
+            more = (
+                f"vllm:kv_cache_usage_perc{labels} {0.25 * self.server.in_flight}\n"
+                f'vllm:request_success_total{{engine="0",finished_reason="stop",model_name="x"}} {self.server.done}.0'
+            )
+            self.answer(200, "\n".join([*lines, counts, more, ""]).encode())
         elif self.path == "/v1/models":
             self.answer(200, {"object": "list", "data": [{"id": name} for name in self.server.names]})
         else:
@@ -59,6 +64,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.answer(200, switch("ANSWER").encode() or {"path": self.path, "model": body["model"]})
             finally:
                 self.server.in_flight -= 1
+                self.server.done += 1
 
     def answer(self, status: int, body: bytes | dict[str, Any]) -> None:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -90,6 +96,7 @@ def engine_core(report: Any) -> None:  # noqa: ANN401 - one end of a pipe
 
 
 def main() -> int:
+    time.sleep(float(switch("IMPORT", "0")))
     parser = argparse.ArgumentParser(prog="vllm")
     serve = parser.add_subparsers(dest="command", required=True).add_parser("serve")
     serve.add_argument("model")
@@ -123,7 +130,13 @@ def run(arguments: argparse.Namespace) -> int:
     sys.stdout.flush()
     if text := switch("SAY"):
         say(text, prefix=False)
-    time.sleep(float(switch("LOAD", "0.05")))
+    if switch("HANGS"):
+        # The main thread ends with a traceback, and waits for ever for the child that it has.
+        raise ValueError(switch("HANGS"))
+    engine.join(float(switch("LOAD", "0.05")))
+    if not engine.is_alive():
+        say("RuntimeError: Engine core initialization failed. See root cause above.", level="ERROR")
+        return 1
     if code := switch("EXIT"):
         engine.kill()
         return int(code)
@@ -147,7 +160,9 @@ def listen(arguments: argparse.Namespace, engine: Any, stop: threading.Event) ->
         say("RuntimeError: the engine is gone", process="EngineCore", level="ERROR")
         engine.kill()
         return 0
-    stop.wait()
+    # As the real one: an engine that died is found out, and the exit code is 0 all the same.
+    while not stop.wait(0.1) and engine.is_alive():
+        pass
     deadline = time.monotonic() + arguments.shutdown_timeout
     while server.in_flight and time.monotonic() < deadline:
         time.sleep(0.02)

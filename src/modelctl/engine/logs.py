@@ -1,0 +1,132 @@
+"""The logs of servers: which one is meant, and the lines of it, from a point in time on or as they come."""
+
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from pathlib import Path
+
+_LAST = 4 * 2**20
+_CHUNK = 1 << 20
+# "ORG--NAME.20261122T235700Z.002fe3f8.log"
+_NAME = re.compile(r"(?P<model>.+)\.(?P<time>\d{8}T\d{6}Z)\.(?P<id>[0-9a-f]{8})\.log")
+# "(EngineCore pid=9240) INFO 11-22 21:52:21 [core.py:1510]": local time, without a year.
+_STAMP = re.compile(r"^(?:\(\w+[^)]*\)\s+)?[A-Z]+ (\d\d)-(\d\d) (\d\d):(\d\d):(\d\d) \[")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Log:
+    """The log of one server that runs or ran: of which model, since when."""
+
+    id: str
+    model: str
+    since: datetime
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a log, and when it was written: as late as the one before where it does not tell."""
+
+    time: datetime | None
+    text: str
+
+
+def kept(folder: Path) -> tuple[Log, ...]:
+    """The logs that lie in a folder, the newest first."""
+    found = []
+    for path in folder.glob("*.log"):
+        if match := _NAME.fullmatch(path.name):
+            since = datetime.strptime(match["time"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+            found.append(Log(id=match["id"], model=match["model"].replace("--", "/", 1), since=since, path=path))
+    return tuple(sorted(found, key=lambda log: (log.since, log.path.stat().st_mtime), reverse=True))
+
+
+def newest(found: Iterable[Log], text: str) -> Log | None:
+    """The newest log that a word means: by the server's id, or its model or a part of that."""
+    logs = tuple(found)
+    wanted = text.casefold()
+    for fits in (
+        [log for log in logs if log.id == text],
+        [log for log in logs if log.model == text],
+        [log for log in logs if log.model.rsplit("/", 1)[-1].casefold() == wanted],
+        [log for log in logs if wanted in log.model.casefold()],
+    ):
+        if fits:
+            return fits[0]
+    return None
+
+
+def last_lines(path: Path) -> list[str]:
+    """The last lines of a log, where a failure tells of itself; none where there is none any more."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _LAST))
+            return _split(file.read().decode("utf-8", "replace"))
+    except FileNotFoundError:
+        return []
+
+
+def lines(
+    log: Log, *, since: datetime | None = None, last: int | None = None, pause: Callable[[], bool] | None = None
+) -> Iterator[Line]:
+    """The lines of a log, from the first that was written `since`, or only the `last` of them.
+
+    With `pause` also those that come: it is called when there are none, and says whether to look again.
+    """
+    reader = _Reader(log)
+    there = _from(chain(reader.new(), () if pause else reader.rest()), since)
+    yield from there if last is None else deque(there, maxlen=last)
+    if pause is not None:
+        while pause():
+            yield from _from(reader.new(), since)
+        yield from _from(reader.rest(), since)
+
+
+class _Reader:
+    def __init__(self, log: Log) -> None:
+        self._path, self._at, self._open = log.path, 0, b""
+        # Local time, as vLLM writes it.
+        self._year = log.since.astimezone().year
+        self._time: datetime | None = None
+
+    def new(self) -> Iterator[Line]:
+        """The whole lines that came since the last call, a piece of the file at a time."""
+        with self._path.open("rb") as file:
+            file.seek(self._at)
+            while chunk := file.read(_CHUNK):
+                self._at += len(chunk)
+                *whole, self._open = (self._open + chunk).replace(b"\r", b"\n").split(b"\n")
+                yield from (self._line(raw) for raw in whole)
+
+    def rest(self) -> Iterator[Line]:
+        """What stands at the end without being a whole line."""
+        if self._open:
+            yield self._line(self._open)
+
+    def _line(self, raw: bytes) -> Line:
+        text = raw.decode("utf-8", "replace")
+        if match := _STAMP.match(text):
+            self._time = self._dated([int(word) for word in match.groups()]) or self._time
+        return Line(self._time, text)
+
+    def _dated(self, numbers: list[int]) -> datetime | None:
+        try:
+            found = datetime(self._year, *numbers).astimezone()  # type: ignore[arg-type]
+            # A server that runs past the end of a year.
+            if self._time is not None and found < self._time - timedelta(days=180):
+                self._year += 1
+                found = datetime(self._year, *numbers).astimezone()  # type: ignore[arg-type]
+        except ValueError:
+            return None
+        return found.astimezone(UTC)
+
+
+def _from(found: Iterable[Line], since: datetime | None) -> Iterator[Line]:
+    return (line for line in found if since is None or (line.time is not None and line.time >= since))
+
+
+def _split(text: str) -> list[str]:
+    return text.replace("\r", "\n").split("\n")

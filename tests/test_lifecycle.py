@@ -1,0 +1,173 @@
+"""Every way to end a server, in every phase, in the foreground and on its own: nothing of it is left afterwards.
+
+With a stand-in for vLLM, which starts processes of its own as the real one does, and one that ignores SIGTERM.
+"""
+
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from modelctl.engine import running, servers
+from modelctl.engine.servers import ServerRecord
+from tests.command import Command
+from tests.serving import Serving, await_true, is_running, serving
+from tests.standin.servers import TINY, Yard, asking
+from tests.stores import StoreBuilder
+
+Phase = Literal["import", "loading", "serving", "in flight"]
+PHASES: dict[Phase, dict[str, str]] = {
+    "import": {"STANDIN_IMPORT": "60"},
+    "loading": {"STANDIN_LOAD": "60"},
+    "serving": {},
+    "in flight": {"STANDIN_SLOW": "2"},
+}
+# The seconds within which all is gone, by phase, with as much again for a busy machine.
+BOUNDS: dict[Phase, float] = {"import": 6, "loading": 6, "serving": 2, "in flight": 4}
+Way = Callable[[Yard, ServerRecord], None]
+
+
+def told(number: signal.Signals) -> Way:
+    """A signal to the `modelctl` that watches the server."""
+    return lambda _, record: os.kill(record.pid, number)
+
+
+def _stop(yard: Yard, record: ServerRecord) -> None:
+    assert yard("stop", record.id).code == 0
+
+
+def _kill_server(_: Yard, record: ServerRecord) -> None:
+    assert record.engine_pid is not None
+    os.kill(record.engine_pid, signal.SIGKILL)
+
+
+def _kill_engine(yard: Yard, record: ServerRecord) -> None:
+    assert record.engine_pid is not None
+    os.kill(yard.given()["pids"][1], signal.SIGKILL)
+
+
+WAYS: dict[str, Way] = {
+    "SIGTERM": told(signal.SIGTERM),
+    "SIGINT": told(signal.SIGINT),
+    "SIGHUP": told(signal.SIGHUP),
+    "stop": _stop,
+    "SIGKILL": told(signal.SIGKILL),
+    "SIGKILL of the API server": _kill_server,
+    "SIGKILL of EngineCore": _kill_engine,
+}
+# What `serve` in the foreground ends with; of a server that runs on, nobody sees it.
+CODES = {"SIGTERM": 0, "SIGINT": 130, "SIGHUP": 0, "stop": 0, "SIGKILL": -signal.SIGKILL}
+CODES_OF_WAITING = {"SIGTERM": 143, "SIGINT": 130, "SIGHUP": 129, "stop": 143}
+# Those after which the reason is to be told: nobody asked for them.
+DEATHS = ("SIGKILL", "SIGKILL of the API server", "SIGKILL of EngineCore")
+
+
+@dataclass(frozen=True)
+class Case:
+    way: str
+    phase: Phase
+    detached: bool
+
+    def __str__(self) -> str:
+        return f"{self.way}, {self.phase}, {'on its own' if self.detached else 'in the foreground'}"
+
+
+CASES = [
+    Case(way, phase, detached)
+    for detached in (True, False)
+    for phase in PHASES
+    for way in WAYS
+    # There is no engine yet.
+    if (way, phase) != ("SIGKILL of EngineCore", "import")
+]
+
+
+@pytest.fixture
+def yard(run: Command, store: StoreBuilder, engine: Path, tmp_path: Path) -> Iterator[Yard]:
+    store.add(TINY)
+    with tempfile.TemporaryDirectory(prefix="mt-", dir="/tmp") as temporary:
+        env = {
+            "MODELCTL_VLLM_PYTHON": str(engine),
+            "STANDIN_RECORD": str(tmp_path / "record.json"),
+            "STANDIN_GRANDCHILD": "1",
+            "TMPDIR": temporary,
+        }
+        found = Yard(run, env)
+        yield found
+        found.end_all()
+
+
+@pytest.mark.matrix(2)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_nothing_is_left(yard: Yard, case: Case) -> None:
+    answers: list[dict[str, Any] | None] = []
+    options = ["--detach"] if case.detached else []
+    with ExitStack() as stack:
+        env = {**yard.env, **PHASES[case.phase]}
+        command = stack.enter_context(serving(yard.run, TINY, "--port", "0", *options, env=env))
+        record = _reached(yard, command, case)
+        if case.phase == "in flight":
+            stack.enter_context(asking(record.url, answers))
+        began = time.monotonic()
+        WAYS[case.way](yard, record)
+        await_true(lambda: not is_running(record.pid), seconds=2 * BOUNDS[case.phase] + 1)
+        _await_end(yard, record)
+        assert time.monotonic() - began < 2 * BOUNDS[case.phase] + 1
+        done = command.finish(seconds=10)
+    is_death = case.way in DEATHS
+    if not case.detached:
+        assert done.code == CODES.get(case.way, 1), done
+    elif case.phase in {"import", "loading"}:
+        # Who waited for it to be ready is told that it will not be.
+        assert done.code == CODES_OF_WAITING.get(case.way, 1), done
+    if case.phase == "in flight" and not is_death:
+        assert answers == [{"path": "/v1/completions", "model": TINY}]
+    _check_what_is_told(yard, record, case)
+
+
+def _reached(yard: Yard, command: Serving, case: Case) -> ServerRecord:
+    """Wait until the server is in the phase, and return its record."""
+    if case.phase == "import":
+        await_true(lambda: any(one.engine_pid for one in servers.running(yard.state_dir)))
+    elif case.phase == "loading":
+        await_true(lambda: any("weights" in one.stage for one in servers.running(yard.state_dir)))
+        yard.given()
+    elif case.detached:
+        assert command.finish().code == 0
+    else:
+        command.until_ready()
+    return yard.record()
+
+
+def _await_end(yard: Yard, record: ServerRecord) -> None:
+    def is_over() -> bool:
+        try:
+            yard.assert_nothing_is_left(record, but_record=True)
+        except AssertionError:
+            return False
+        return True
+
+    await_true(is_over, seconds=5)
+
+
+def _check_what_is_told(yard: Yard, record: ServerRecord, case: Case) -> None:
+    """Why one died that nobody watched, or whose `modelctl` was killed; of all others nothing."""
+    loading = case.phase in {"import", "loading"}
+    is_remembered = case.way == "SIGKILL" or (case.way in DEATHS and case.detached and not loading)
+    found = yard("ps", "--json").json["servers"]
+    assert [one["server"] for one in found] == ([record.id] if is_remembered else [])
+    if is_remembered:
+        assert found[0]["state"] == "failed"
+        assert found[0]["reason"]
+        if case.way == "SIGKILL":
+            assert found[0]["reason"] == running.KILLED
+        assert yard("stop", record.id).stdout.startswith(f"{TINY} ({record.id}) was gone: ")
+    yard.assert_nothing_is_left(record)
+    assert list(Path(yard.env["TMPDIR"]).iterdir()) == []

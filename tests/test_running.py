@@ -1,0 +1,325 @@
+"""Servers that run on: `serve --detach`, `ps`, `logs`, `stop`, `--ttl`, with a stand-in for vLLM."""
+
+import os
+import pty
+import re
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from modelctl.engine import logs, servers
+from tests.command import Command, Finished
+from tests.serving import await_true, serving, session_of
+from tests.standin.servers import TINY, Yard, asking
+from tests.stores import StoreBuilder
+
+
+@pytest.fixture
+def yard(run: Command, store: StoreBuilder, engine: Path, tmp_path: Path) -> Iterator[Yard]:
+    store.add(TINY)
+    # pytest's own folders have names too long for sockets.
+    with tempfile.TemporaryDirectory(prefix="mt-", dir="/tmp") as temporary:
+        record = str(tmp_path / "record.json")
+        found = Yard(run, {"MODELCTL_VLLM_PYTHON": str(engine), "STANDIN_RECORD": record, "TMPDIR": temporary})
+        yield found
+        found.end_all()
+
+
+def test_a_server_runs_on_and_is_seen_and_stopped(yard: Yard) -> None:
+    began = time.monotonic()
+    done = yard("serve", TINY, "-d", "--port", "0")
+    assert done.code == 0
+    record = yard.record()
+    # A session of its own, which is neither that of the command nor vLLM's, and nothing of a terminal.
+    assert session_of(record.pid) == [record.pid]
+    opened = {str(Path(f"/proc/{record.pid}/fd/{number}").readlink()) for number in range(3)}
+    assert opened == {os.devnull, str(record.log)}
+    assert done.stdout.startswith(f"acme/tiny is served at {record.url}/v1\ncurl -s {record.url}/v1/chat")
+    assert done.stderr.endswith(
+        f" s  ready; it runs on\n`modelctl logs -f {record.id}` shows its log, `modelctl stop {record.id}` stops it\n"
+    )
+    assert time.monotonic() - began < 20
+
+    answers: list[dict[str, object] | None] = []
+    shown = yard("ps")
+    memory = shown.stdout.split("%")[-1].strip()
+    assert shown == Finished(
+        0,
+        f"ID        MODEL      {'URL':<{len(record.url)}}  STATE  SINCE     REQUESTS  KV CACHE   MEMORY\n"
+        f"{record.id}  acme/tiny  {record.url}  ready  just now         0       0 %  {memory}\n",
+        "",
+    )
+    assert re.fullmatch(r"\d+\.\d MB", memory)
+    assert yard("ps", "-q").stdout == f"{record.id}\n"
+    (server,) = yard("ps", "--json").json["servers"]
+    assert (server["requests"], server["kv_cache"], server["detached"], server["reason"]) == (0, 0.0, True, None)
+    assert f"serving    acme/tiny at {record.url} (ready, 0 requests in flight, {record.id})\n" in yard("status").stdout
+
+    began = time.monotonic()
+    assert yard("stop", record.id) == Finished(0, f"stopped acme/tiny ({record.id})\n", "")
+    assert time.monotonic() - began < 4
+    yard.assert_nothing_is_left(record)
+    assert answers == []
+    assert yard("ps") == Finished(0, "", "no server is running, `modelctl serve --detach` starts one\n")
+    # Its log is still there, and found by the model.
+    assert "Application startup complete" in yard("logs", "tiny").stdout
+
+
+@pytest.mark.sweep
+def test_the_closing_of_the_terminal_ends_no_server_that_runs_on(yard: Yard) -> None:
+    ours, theirs = pty.openpty()
+    line = "import os, sys; os.setsid(); import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    line += "os.execv(sys.executable, [sys.executable, '-m', 'modelctl', *sys.argv[1:]])"
+    shell = subprocess.Popen(
+        [sys.executable, "-c", line, "serve", TINY, "-d", "--port", "0"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=yard.run.project,
+        env=yard.run.environment({**yard.env, "STANDIN_LOAD": "0.8"}),
+    )
+    os.close(theirs)
+    record = yard.record()
+    # While it still loads.
+    os.close(ours)
+    assert shell.wait(10) in {128 + signal.SIGHUP, -signal.SIGHUP}
+    await_true(lambda: servers.running(yard.state_dir)[0].state == "ready")
+    assert yard.record().pid == record.pid
+    assert yard("stop").code == 0
+    yard.assert_nothing_is_left(record)
+
+
+def test_a_start_that_fails_is_told_here_and_leaves_nothing(yard: Yard) -> None:
+    failing = {
+        "STANDIN_EXIT": "1",
+        "STANDIN_SAY": "(EngineCore pid=1) ERROR 11-22 21:52:07 [core.py:1] torch.OutOfMemoryError: CUDA out of memory",
+    }
+    done = yard("serve", TINY, "-d", "--port", "0", env=failing)
+    assert (done.code, done.stdout) == (5, "")
+    assert (
+        "error: vLLM cannot serve `acme/tiny`: it ran out of memory (vLLM ended with exit code 1)\nhint: "
+    ) in done.stderr
+    assert yard.records == []
+    events = yard("serve", TINY, "-d", "--port", "0", "--json", env=failing).events
+    assert (events[-1]["event"], events[-1]["error"]["kind"]) == ("error", "no_room")
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_who_interrupts_the_wait_ends_the_server(yard: Yard, number: signal.Signals, code: int) -> None:
+    with serving(yard.run, TINY, "-d", "--port", "0", env={**yard.env, "STANDIN_LOAD": "60"}) as command:
+        yard.given()
+        record = yard.record()
+        done = command.send(number).finish(seconds=8)
+    assert done.code == code
+    assert "stopped; vLLM was ended by SIG" in done.stderr
+    yard.assert_nothing_is_left(record)
+
+
+@pytest.mark.sweep
+def test_json_of_a_server_that_runs_on(yard: Yard) -> None:
+    done = yard("serve", TINY, "-d", "--port", "0", "--ttl", "1h", "--json")
+    record = yard.record()
+    assert (done.code, done.stderr) == (0, "")
+    plan, *_, ready, last = done.events
+    assert (plan["server"], plan["detached"], plan["ttl"]) == (record.id, True, 3600)
+    assert ready["stage"] == "ready"
+    seconds = last.pop("seconds")
+    assert 0 < seconds < 20
+    assert last == {
+        "schema": 1,
+        "event": "done",
+        "id": TINY,
+        "url": record.url,
+        "server": record.id,
+        "pid": record.pid,
+        "asked": None,
+        "exit": 0,
+        "engine_exit": None,
+        "log": str(record.log),
+    }
+    gone, end = yard("stop", "--all", "--json").events
+    assert (gone["server"], gone["how"], gone["reason"], end["stopped"]) == (record.id, "stopped", None, 1)
+
+
+@pytest.mark.sweep
+def test_why_a_server_died_is_told_until_it_is_taken_off_the_list(yard: Yard) -> None:
+    record = yard.detach(STANDIN_DIES="0.6")
+    await_true(lambda: not servers.running(yard.state_dir))
+    said = (
+        f"`acme/tiny` ({record.id}) is gone: RuntimeError: the engine is gone\n"
+        f"hint: `modelctl logs {record.id}` shows its log, `modelctl stop {record.id}` takes it off this list\n"
+    )
+    for _ in range(2):
+        shown = yard("ps")
+        assert (shown.code, shown.stderr) == (0, said)
+    (server,) = yard("ps", "--json").json["servers"]
+    assert (server["state"], server["cause"], server["engine_exit"]) == ("failed", "unknown", 0)
+    assert yard("ps", "-q").stdout == ""
+    checked = yard("status", "--check")
+    assert checked.code == 1
+    assert f"the server of `acme/tiny` ({record.id}) is gone: RuntimeError: the engine is gone\n" in checked.stderr
+    yard.assert_nothing_is_left(record, but_record=True)
+    assert not record.run_folder.exists()
+    assert yard("stop", "tiny") == Finished(
+        0, f"acme/tiny ({record.id}) was gone: RuntimeError: the engine is gone\n", ""
+    )
+    assert yard("ps").stdout == ""
+
+
+@pytest.mark.sweep
+def test_two_servers_need_names(yard: Yard) -> None:
+    one, other = yard.detach(), yard.detach("--served-model-name", "other")
+    listed = f"`{one.id}` (acme/tiny at {one.url}), `{other.id}` (acme/tiny at {other.url})"
+    assert yard("stop") == Finished(2, "", f"error: no server is named, and there are 2\nhint: name one: {listed}\n")
+    assert yard("stop", "tiny") == Finished(
+        2, "", f"error: `tiny` fits 2 servers\nhint: name one by its id: {listed}\n"
+    )
+    assert yard("stop", "acme/none") == Finished(3, "", f"error: no server `acme/none`\nhint: there are {listed}\n")
+    assert yard("stop", "--all", one.id).code == 2
+    words = {"_MODELCTL_COMPLETE": "complete_bash", "COMP_WORDS": "modelctl stop ", "COMP_CWORD": "2"}
+    assert yard(env=words).stdout.split() == [TINY, one.id, other.id]
+    done = yard("stop", "--all")
+    assert (done.code, set(done.stdout.splitlines())) == (0, {f"stopped acme/tiny ({it.id})" for it in (one, other)})
+    yard.assert_nothing_is_left(one)
+    yard.assert_nothing_is_left(other)
+    assert yard("stop", "--all") == Finished(0, "", "no server is running\n")
+    assert yard("stop") == Finished(3, "", "error: no server is running\nhint: `modelctl serve` starts one\n")
+
+
+@pytest.mark.sweep
+def test_stop_waits_for_requests_in_flight_unless_it_is_told_not_to(yard: Yard) -> None:
+    answers: list[dict[str, object] | None] = []
+    record = yard.detach(STANDIN_SLOW="4")
+    with asking(record.url, answers):
+        (server,) = yard("ps", "--json").json["servers"]
+        assert (server["requests"], server["kv_cache"]) == (1, 0.25)
+        done = yard("stop")
+    assert (done.code, done.stdout) == (0, f"stopped acme/tiny ({record.id})\n")
+    assert done.stderr == (
+        f"`acme/tiny` ({record.id}) has requests in flight, which get up to 30 s; "
+        f"`modelctl stop --now {record.id}` drops them\n"
+    )
+    record = yard.detach(STANDIN_SLOW="20")
+    with asking(record.url, answers):
+        began = time.monotonic()
+        assert yard("stop", "--now").code == 0
+        assert time.monotonic() - began < 4
+    assert [answer and answer["model"] for answer in answers] == [TINY, None]
+    yard.assert_nothing_is_left(record)
+
+
+@pytest.mark.sweep
+def test_a_server_in_the_foreground_is_stopped_too(yard: Yard) -> None:
+    with serving(yard.run, TINY, "--port", "0", env=yard.env) as server:
+        server.until_ready()
+        record = yard.record()
+        assert yard("stop", record.id[:4]).code == 0
+        assert server.finish().code == 0
+
+
+@pytest.mark.sweep
+def test_an_idle_server_ends_by_itself(yard: Yard) -> None:
+    with serving(yard.run, TINY, "--port", "0", "--ttl", "1s", env={**yard.env, "STANDIN_SLOW": "1.5"}) as server:
+        server.until_ready()
+        record = yard.record()
+        answers: list[dict[str, object] | None] = []
+        with asking(record.url, answers):
+            # Longer than its time without requests: it has one.
+            pass
+        done = server.finish(seconds=10)
+    assert (done.code, len(answers)) == (0, 1)
+    assert answers[0] is not None
+    assert done.stderr.endswith("stopping\nstopped after 1 s without a request; vLLM ended with exit code 0\n")
+    yard.assert_nothing_is_left(record)
+
+
+@pytest.mark.sweep
+def test_a_start_that_failed_and_hangs_is_ended_with_its_cause(yard: Yard) -> None:
+    began = time.monotonic()
+    done = yard("serve", TINY, "--port", "0", env={"STANDIN_HANGS": "no such thing"})
+    assert done.code == 1
+    assert (
+        "error: vLLM cannot serve `acme/tiny`: ValueError: no such thing (vLLM did not end by itself after that)\n"
+    ) in done.stderr
+    assert 15 < time.monotonic() - began < 35
+    assert yard.records == []
+
+
+@pytest.mark.sweep
+def test_a_server_that_does_not_end_is_killed_by_stop(yard: Yard) -> None:
+    """Its `modelctl` is suspended, so that nobody there hears of it."""
+    record = yard.detach("--", "--shutdown-timeout", "1")
+    os.kill(record.pid, signal.SIGSTOP)
+    done = yard("stop", timeout=90)
+    assert (done.code, done.stdout) == (0, f"killed acme/tiny ({record.id})\n")
+    yard.assert_nothing_is_left(record)
+
+
+class TestLogs:
+    LINES = (
+        "(APIServer pid=1) INFO 11-22 21:52:07 [a.py:1] one",
+        "  more of one",
+        "(EngineCore pid=2) INFO 11-22 21:53:07 [a.py:1] two",
+        "Loading:  50% Completed\rLoading: 100% Completed",
+        "(APIServer pid=1) INFO 11-22 21:54:07 [a.py:1] three",
+    )
+
+    @pytest.fixture
+    def log(self, tmp_path: Path) -> logs.Log:
+        path = tmp_path / "acme--tiny.20261122T215200Z.0a1b2c3d.log"
+        path.write_text("\n".join(self.LINES), encoding="utf-8")
+        return logs.kept(tmp_path)[0]
+
+    def test_names_tell_of_what_they_are(self, log: logs.Log) -> None:
+        assert (log.id, log.model, log.since) == ("0a1b2c3d", TINY, datetime(2026, 11, 22, 21, 52, tzinfo=UTC))
+
+    @pytest.mark.parametrize(
+        ("since", "last", "first"),
+        [(None, None, 0), ((21, 53), None, 2), ((21, 53, 30), None, 5), ((22, 0), None, 6), (None, 2, 4), (None, 0, 6)],
+    )
+    def test_from_a_time_on_or_the_last(
+        self, log: logs.Log, since: tuple[int, ...] | None, last: int | None, first: int
+    ) -> None:
+        everything = "\n".join(self.LINES).replace("\r", "\n").split("\n")
+        moment = datetime(2026, 11, 22, *since).astimezone() if since else None  # type: ignore[arg-type]
+        found = logs.lines(log, since=moment, last=last)
+        assert [line.text for line in found] == everything[first:]
+
+    def test_a_year_that_ends(self, log: logs.Log) -> None:
+        log.path.write_text(
+            "(A pid=1) INFO 12-31 23:59:59 [a.py:1] one\n(A pid=1) INFO 01-01 00:00:01 [a.py:1] two\n", encoding="utf-8"
+        )
+        first, second = logs.lines(log)
+        assert first.time is not None
+        assert second.time == first.time + timedelta(seconds=2)
+
+    @pytest.mark.sweep
+    def test_follows_until_the_server_has_ended(self, yard: Yard, tmp_path: Path) -> None:
+        record = yard.detach()
+        out = tmp_path / "out"
+        with out.open("w") as file:
+            following = yard.run.start("logs", "-f", "tiny", env=yard.env, stdout=file, stderr=subprocess.DEVNULL)
+        await_true(lambda: "Application startup complete" in out.read_text())
+        assert following.poll() is None
+        assert yard("stop").code == 0
+        assert following.wait(10) == 0
+        assert out.read_text() == record.log.read_text().replace("\r", "\n")
+        (*lines, done) = yard("logs", record.id, "--tail", "2", "--json").events
+        assert [line["event"] for line in lines] == ["line", "line"]
+        assert (done["server"], done["lines"]) == (record.id, 2)
+        assert yard("logs", "--since", "1x").code == 2
+        assert yard("logs", "acme/none").code == 3
+        assert stat.S_IMODE(record.log.stat().st_mode) == 0o600
+
+    @pytest.mark.sweep
+    def test_no_log_at_all(self, yard: Yard) -> None:
+        assert yard("logs") == Finished(3, "", "error: no server is running\nhint: `modelctl serve` starts one\n")
