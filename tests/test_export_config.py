@@ -9,7 +9,8 @@ import yaml  # type: ignore[import-untyped]
 
 from modelctl.engine import handover
 from modelctl.engine.command import Lora
-from modelctl.engine.handover import FORMATS, Format, Subject
+from modelctl.engine.handover import FORMATS, Format
+from modelctl.engine.subject import Subject
 from tests.command import Command
 from tests.stores import StoreBuilder
 from tests.test_serve_settings import SQL, TINY, add_adapter
@@ -56,12 +57,14 @@ def made(kind: Format, **changed: Any) -> Any:  # noqa: ANN401
 
 def test_vllms_own_file() -> None:
     lora = Lora(name="sql", path=Path("/l=1"), id="a/sql", rank=64)
-    assert made("vllm", loras=(lora,), max_lora_rank=64, nodes={"nnodes": 2}) == {
+    flags = {**FLAGS, "language-model-only": False}
+    assert made("vllm", flags=flags, loras=(lora,), max_lora_rank=64, nodes={"nnodes": 2}) == {
         "model": str(SNAPSHOT),
         "served-model-name": ["Qwen/Qwen3-8B"],
         "host": "127.0.0.1",
         "port": 8001,
         **FLAGS,
+        "no-language-model-only": True,
         "nnodes": 2,
         "enable-lora": True,
         "lora-modules": ['{"name": "sql", "path": "/l=1"}'],

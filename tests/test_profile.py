@@ -30,6 +30,9 @@ hf-overrides = {rope_parameters = {factor = 4.0}}
 allowed-local-media-path = "/data"
 limit-mm-per-prompt.image = 2
 middleware = ["one.Two", "three.Four"]
+allowed-origins = ["*"]
+cudagraph-capture-sizes = [1, 2]
+disable-log-stats = false
 """
 
 
@@ -57,7 +60,8 @@ def test_a_models_table_stands_over_the_defaults(here: Project) -> None:
     assert found.words() == (
         *("--max-num-seqs", "64", "--no-enforce-eager", "--seed=-1", "--max-model-len", "8k"),
         *("--hf-overrides", '{"rope_parameters": {"factor": 4.0}}', "--allowed-local-media-path", "/data"),
-        *("--limit-mm-per-prompt", '{"image": 2}', "--middleware", "one.Two", "three.Four"),
+        *("--limit-mm-per-prompt", '{"image": 2}', "--middleware", "one.Two", "--middleware", "three.Four"),
+        *("--allowed-origins", '["*"]', "--cudagraph-capture-sizes", "1", "2"),
     )
     other = read(here, WHOLE).of("acme/other")
     assert (other.port, other.host, other.words()) == (

@@ -10,7 +10,7 @@ from modelctl.cli import completion, options
 from modelctl.cli import output as show
 
 if TYPE_CHECKING:
-    from modelctl.engine.handover import Configuration, Subject
+    from modelctl.engine.subject import Configuration, Subject
     from modelctl.project import Project
     from modelctl.store.choice import Choice
 
@@ -68,7 +68,7 @@ def _subject(project: "Project", choice: "Choice") -> "Subject":
     """The model with its profile, and nothing that is so on this machine only."""
     from modelctl.cli import preparing
     from modelctl.engine import command, lora, profile
-    from modelctl.engine.handover import Subject
+    from modelctl.engine.subject import Subject
     from modelctl.store import imports
     from modelctl.store.layout import RepoPaths
 

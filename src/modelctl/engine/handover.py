@@ -7,13 +7,13 @@ how many there are and where they run.
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from modelctl.engine import memory, profile
 from modelctl.engine.command import Lora
 from modelctl.engine.profile import Value
+from modelctl.engine.subject import Configuration, Subject
 
 Format = Literal["vllm", "compose", "ray-serve", "production-stack", "kserve"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -24,54 +24,6 @@ _HUB = "/models/hub"
 _OF_THE_SERVER = re.compile(r"ssl-|uvicorn-|allow|root-path|shutdown-timeout|disable-fastapi|disable-uvicorn")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """A model to hand over: what it is called, where it lies, and the flags that its profile gives vLLM.
-
-    `hub` is the hub folder that it lies in, `folder` the project's, `size` the bytes of its snapshot. `on_hub` says
-    whether its commit can be fetched from a Hub.
-    """
-
-    id: str
-    commit: str
-    snapshot: Path
-    hub: Path
-    folder: Path
-    size: int
-    on_hub: bool
-    names: tuple[str, ...]
-    host: str
-    port: int
-    with_key: bool
-    loras: tuple[Lora, ...] = ()
-    max_lora_rank: int | None = None
-    flags: Mapping[str, Value] = field(default_factory=dict)
-    nodes: Mapping[str, Value] = field(default_factory=dict)
-
-    @property
-    def slug(self) -> str:
-        """Its name as Kubernetes and compose allow one."""
-        words = re.sub(r"[^a-z0-9]+", "-", self.id.rpartition("/")[2].lower()).strip("-")
-        return words[:52].rstrip("-") if words[:1].isalpha() else f"m-{words}"[:52].rstrip("-")
-
-    @property
-    def gpus(self) -> int:
-        """How many it is divided among."""
-        sizes = [
-            memory.context_length(str(self.flags.get(f"{name}-parallel-size", 1))) for name in ("tensor", "pipeline")
-        ]
-        return (sizes[0] or 1) * (sizes[1] or 1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Configuration:
-    """A document, how it is used, and what of the settings has no place in it."""
-
-    document: Mapping[str, Any]
-    usage: str
-    notes: tuple[str, ...] = ()
-
-
 def configuration(subject: Subject, kind: Format) -> Configuration:
     """The document of one system."""
     return _WRITERS[kind](subject)
@@ -80,11 +32,16 @@ def configuration(subject: Subject, kind: Format) -> Configuration:
 def _vllm(subject: Subject) -> Configuration:
     document: dict[str, Any] = {"model": str(subject.snapshot), "served-model-name": [*subject.names]}
     document |= {"host": subject.host, "port": subject.port}
-    document |= {key: _listed(value) for key, value in {**subject.flags, **subject.nodes}.items()}
+    # Its file cannot say a flag twice.
+    gone = {key for key, value in subject.flags.items() if key in profile.REPEATED and isinstance(value, list)}
+    flags = {key: value for key, value in subject.flags.items() if key not in gone}
+    document |= dict(_entry(key, value) for key, value in {**flags, **subject.nodes}.items())
     if subject.loras:
         document |= {"enable-lora": True, "lora-modules": [_lora(one, str(one.path)) for one in subject.loras]}
         document |= {"max-lora-rank": subject.max_lora_rank} if subject.max_lora_rank else {}
-    return Configuration(document=document, usage="HF_HUB_OFFLINE=1 vllm serve --config FILE", notes=_key_note(subject))
+    notes = [f"`{key}` is left out: the file can say it once only" for key in gone]
+    usage = "HF_HUB_OFFLINE=1 vllm serve --config FILE"
+    return Configuration(document=document, usage=usage, notes=(*notes, *_key_note(subject)))
 
 
 def _compose(subject: Subject) -> Configuration:
@@ -240,10 +197,17 @@ def _keyword(key: str, value: Value) -> tuple[str, Value]:
     return key.replace("-", "_"), value
 
 
-def _listed(value: Value) -> Value:
+def _entry(key: str, value: Value) -> tuple[str, Value]:
+    """A flag in vLLM's own file, which passes over what is false."""
+    return (f"no-{key}", True) if value is False and key not in profile.ONLY_ON else (key, _listed(key, value))
+
+
+def _listed(key: str, value: Value) -> Value:
     """A value of vLLM's own file, which reads the items of a list as texts."""
     if not isinstance(value, list):
         return value
+    if key in profile.AS_JSON:
+        return json.dumps(value)
     return [item if isinstance(item, str) else json.dumps(item) for item in value]
 
 

@@ -25,6 +25,11 @@ Value = str | int | float | bool | list[Any] | dict[str, Any]
 
 _KEY = re.compile(r"[a-z][a-z0-9]*([-_.][a-z0-9]+)*", re.IGNORECASE)
 _MODELS = "models"
+# vLLM takes the items of a list as words after one flag; but of these it wants one flag each, or JSON.
+REPEATED = {"middleware"}
+AS_JSON = {"allowed-origins", "allowed-methods", "allowed-headers"}
+# Flags without a `--no-` form: left out they are off.
+ONLY_ON = {"disable-log-stats", "aggregate-engine-logging", "grpc", "data-parallel-multi-port-external-lb"}
 _REFUSED = {
     "model": "the table's name says which model it is for",
     "uds": "`modelctl serve` listens on a port",
@@ -112,9 +117,13 @@ def read(project: Project) -> Settings:
 def flag_words(key: str, value: Value) -> Iterator[str]:
     """A key and its value as vLLM's command line takes them."""
     match value:
+        case False if key in ONLY_ON:
+            return
         case bool():
             yield f"--{key}" if value else f"--no-{key}"
-        case list():
+        case list() if key in REPEATED:
+            yield from (word for each in value for word in (f"--{key}", _text(each)))
+        case list() if key not in AS_JSON:
             yield from (f"--{key}", *(_text(each) for each in value))
         case _ if (text := _text(value)).startswith("-"):
             # Else it would be taken for a flag.
