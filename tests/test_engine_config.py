@@ -2,7 +2,12 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
+import tempfile
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +15,10 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from modelctl.engine import command
+from modelctl.share.safetensors import Tensor, encode
 from tests.command import Command
-from tests.stores import StoreBuilder
+from tests.serving import Serving, serving
+from tests.stores import StoreBuilder, tiny_model
 from tests.test_serve_settings import SQL, TINY, add_adapter
 
 pytestmark = pytest.mark.engine
@@ -99,6 +106,53 @@ def test_vllm_reads_what_a_profile_says(
     assert (by_serve["node_rank"], by_serve["headless"]) == (1, True)
     assert by_compose["model_tag"] == f"/models/hub/models--acme--tiny/snapshots/{commit}"
     assert by_compose["max_model_len"] == 1000
+
+
+def test_an_adapter_a_key_and_a_context_that_is_left_to_vllm(
+    run: Command, store: StoreBuilder, project: Path, engine: Path
+) -> None:
+    config = {**json.loads(tiny_model()["config.json"]), "max_position_embeddings": 1 << 20}
+    store.add(TINY, files=tiny_model(**{"config.json": json.dumps(config)}))
+    zeros = Tensor("BF16", (32, 128), bytes(32 * 128 * 2))
+    back = Tensor("BF16", (128, 32), bytes(32 * 128 * 2))
+    layer = "base_model.model.model.layers.0.self_attn.q_proj"
+    adapter = {"peft_type": "LORA", "r": 32, "lora_alpha": 8, "target_modules": ["q_proj"]}
+    weights = encode({f"{layer}.lora_A.weight": zeros, f"{layer}.lora_B.weight": back})
+    store.add(SQL, files={"adapter_config.json": json.dumps(adapter), "adapter_model.safetensors": weights})
+    (project / "key").write_text("secret\n")
+    (project / "modelctl.toml").write_text(
+        f'[serve]\nport = 0\napi-key-file = "key"\nlora = {{sql = "{SQL}"}}\n'
+        'kv-cache-memory-bytes = "64M"\nenforce-eager = true\ndistributed-executor-backend = "uni"\n'
+    )
+    with tempfile.TemporaryDirectory(prefix="mt-", dir="/tmp") as temporary:
+        env = {
+            "MODELCTL_VLLM_PYTHON": str(engine),
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+            "VLLM_HOST_IP": "127.0.0.1",
+            "TMPDIR": temporary,
+        }
+        with serving(run, TINY, env=env) as server:
+            server.until_ready(seconds=240)
+            assert "its whole context of 1,048,576 tokens does not fit: `--max-model-len auto` leaves" in server.stderr
+            models = {one["id"]: one for one in asked(server, "/v1/models", key="secret")["data"]}
+            told = re.search(r"leaves what does, about ([\d,]+)", server.stderr)
+            answer = asked(server, "/v1/completions", key="secret", model="sql", prompt="a", max_tokens=4)
+            with pytest.raises(urllib.error.HTTPError, match="401"):
+                asked(server, "/v1/models", key="wrong")
+            assert server.send(signal.SIGTERM).finish().code == 0
+    assert models.keys() == {TINY, "sql"}
+    assert told is not None
+    # The estimate is vLLM's own figure, but for the rounding to blocks.
+    assert abs(int(told[1].replace(",", "")) - models[TINY]["max_model_len"]) <= 128
+    assert answer["model"] == "sql"
+
+
+def asked(server: Serving, path: str, *, key: str, **body: Any) -> Any:  # noqa: ANN401 - JSON
+    """What the server answers."""
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    request = urllib.request.Request(server.url + path, json.dumps(body).encode() if body else None, headers)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
 
 
 def judged(run: Command, engine: Path, *lines: list[str]) -> list[dict[str, Any]]:
