@@ -225,6 +225,18 @@ def test_adapters_that_cannot_be_served(
 
 
 @pytest.mark.sweep
+def test_an_adapter_with_the_models_own_name(run: Command, store: StoreBuilder, env: dict[str, str]) -> None:
+    store.add(TINY)
+    add_adapter(store)
+    done = run("serve", TINY, "--lora", f"{TINY}={SQL}", env=env)
+    assert done == Finished(
+        2,
+        "",
+        f"error: an adapter cannot be called `{TINY}`\nhint: that is the name of the model itself\n",
+    )
+
+
+@pytest.mark.sweep
 def test_an_adapter_that_is_not_whole(run: Command, store: StoreBuilder, env: dict[str, str]) -> None:
     store.add(TINY)
     (add_adapter(store) / "adapter_model.safetensors").unlink()

@@ -1,6 +1,5 @@
 """The key that requests have to bring, out of a file: never on a command line, which every user of a machine sees."""
 
-import stat
 from pathlib import Path
 
 from modelctl.errors import NotAllowedError, NotFoundError, UsageError
@@ -24,8 +23,3 @@ def read(path: Path) -> str:
     if not words[0].isprintable() or not words[0].isascii():
         raise UsageError(f"the key in `{path}` cannot stand in a request", hint="use letters and digits")
     return words[0]
-
-
-def is_open(path: Path) -> bool:
-    """Whether other users may read the file."""
-    return bool(path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))

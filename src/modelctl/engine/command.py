@@ -46,14 +46,13 @@ HIDDEN = "***"
 
 @dataclass(frozen=True, kw_only=True)
 class Lora:
-    """An adapter by the name that requests call it: its folder, where in the store that is, its rank and its base."""
+    """An adapter by the name that requests call it: its folder, where in the store that is, and its rank."""
 
     name: str
     path: Path
     id: str | None = None
     commit: str | None = None
     rank: int | None = None
-    base: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,14 +92,12 @@ def _checked(lora: Lora, shown: object) -> Lora:
             f"vLLM cannot serve the adapter `{shown}`: {reason}", hint="merge it into its model, and serve that"
         )
     ranks = [config.get("r"), *_values(config.get("rank_pattern"))]
-    base = config.get("base_model_name_or_path")
     return Lora(
         name=lora.name,
         path=lora.path,
         id=lora.id,
         commit=lora.commit,
         rank=max((rank for rank in ranks if type(rank) is int), default=None),
-        base=base if isinstance(base, str) and base else None,
     )
 
 
