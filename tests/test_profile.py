@@ -146,7 +146,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(document=st.dictionaries(KEYS, VALUES, max_size=4))
 def test_any_document_is_settings_or_an_error_of_ours(document: dict[str, object]) -> None:
     wrong: profile._WrongError | None = None
