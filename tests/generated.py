@@ -25,7 +25,7 @@ _GROUPS = {
 
 def commands() -> str:
     """Every command with its help, as `--help` prints it in 80 columns."""
-    names = re.findall(r"^  ([a-z]+) ", help_of().partition("Commands:")[2], re.MULTILINE)
+    names = re.findall(r"^  ([a-z-]+) ", help_of().partition("Commands:")[2], re.MULTILINE)
     pages: list[tuple[str, ...]] = [()]
     for name in names:
         pages.append((name,))

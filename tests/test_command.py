@@ -236,15 +236,12 @@ def test_the_kernels_count_of_killed_processes(tmp_path: Path) -> None:
     ],
 )
 def test_the_request_to_try(tasks: list[str], path: str, *, chats: bool) -> None:
-    line = example.curl("http://127.0.0.1:1", "it's", tasks, chats=chats, with_key=True)
+    line = example.curl("http://127.0.0.1:1", "it's", tasks, chats=chats, key="$VLLM_API_KEY")
     assert line.startswith(f'curl -s http://127.0.0.1:1{path} -H "Authorization: Bearer $VLLM_API_KEY" -H ')
 
 
 def test_an_unknown_task_gets_the_list_of_models() -> None:
-    assert (
-        example.curl("http://h:1", "x", ["transcription"], chats=False, with_key=False)
-        == "curl -s http://h:1/v1/models"
-    )
+    assert example.curl("http://h:1", "x", ["transcription"], chats=False) == "curl -s http://h:1/v1/models"
 
 
 class TestLauncher:

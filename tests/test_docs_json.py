@@ -29,6 +29,7 @@ from tests.hub.loopback import Hub, make_hub_in
 from tests.serving import serving
 from tests.standin.engines import make_engine
 from tests.stores import StoreBuilder, tiny_model
+from tests.test_serve_settings import SQL, add_adapter
 
 GUARD = Path(__file__).parent / "guard"
 SOURCE = Path(__file__).parent.parent / "src" / "modelctl"
@@ -308,12 +309,18 @@ def servers(yard: Yard) -> None:
     with tempfile.TemporaryDirectory(prefix="mt-", dir="/tmp") as short:
         env = {"MODELCTL_VLLM_PYTHON": str(yard.engine), "TMPDIR": short}
         yard.print("serve --dry-run", env=env | {"TRANSFORMERS_CACHE": "/tmp"})  # noqa: S108 - it is taken away
+        adapter = add_adapter(yard.store)
+        loras = ("--lora", f"sql={SQL}", "--lora", f"mine={adapter}")
+        yard.print("serve --dry-run", NAME, *loras, "--max-model-len", "1M", env=env)
+        yard.store.add("acme/long", files=tiny_model(**{"config.json": LONG}))
+        yard.print("serve", "acme/long", "--max-model-len", str(1 << 36), code=5, env=env)
+        yard.print("export-config", NAME, "--format", "compose")
         with serving(yard.run, NAME, "--port", "0", "--host", "0.0.0.0", "--json", env=env) as server:  # noqa: S104
             server.until_ready()
             yard.print("status", env=env)
             yard.keep("serve", server.send(signal.SIGTERM).finish())
-        yard.print("serve", "--port", "0", code=1, env=env | {"STANDIN_EXIT": "3"})
-        yard.print("serve", "--port", "0", "--detach", "--ttl", "1h", env=env)
+        yard.print("serve", NAME, "--port", "0", code=1, env=env | {"STANDIN_EXIT": "3"})
+        yard.print("serve", NAME, "--port", "0", "--detach", "--ttl", "1h", env=env)
         yard.print("ps", env=env)
         yard.print("stop", env=env)
         yard.print("logs", "--tail", "1", env=env)

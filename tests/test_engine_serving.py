@@ -170,7 +170,7 @@ def test_nothing_outlives_a_killed_modelctl(
 
 def test_the_first_cause_of_a_failure_is_told(run: Command, store: StoreBuilder, env: dict[str, str]) -> None:
     store.add(TINY)
-    done = run("serve", TINY, "--port", "0", "--max-model-len", "100000", *FAST, env=env, timeout=START)
+    done = run("serve", TINY, "--port", "0", "--max-model-len", "100000", "--force", *FAST, env=env, timeout=START)
     assert (done.code, done.stdout) == (1, "")
     error, hint = done.stderr.splitlines()[-2:]
     assert error == (

@@ -455,7 +455,7 @@ def test_a_dry_run_shows_command_and_environment_and_writes_nothing(
     commit = store.add(TINY)
     before = _tree(home), _tree(project)
     asked = env | {"HF_TOKEN": "hf_secret", "VLLM_API_KEY": "secret", "HF_HUB_CACHE": str(home / "cache")}
-    options = ("--max-model-len", "4k", "--", "--hf-token", "secret", "--kv-cache-memory-bytes", "67108864")
+    options = ("--max-model-len", "2k", "--", "--hf-token", "secret", "--kv-cache-memory-bytes", "67108864")
     done = run("serve", TINY, "--dry-run", *options, env=asked)
     cache = home / ".cache" / "modelctl"
     assert done == Finished(
@@ -475,7 +475,7 @@ def test_a_dry_run_shows_command_and_environment_and_writes_nothing(
   --served-model-name acme/tiny \\
   --host 127.0.0.1 \\
   --port 8000 \\
-  --max-model-len 4k \\
+  --max-model-len 2k \\
   --shutdown-timeout 30 \\
   --hf-token '***' \\
   --kv-cache-memory-bytes 67108864
@@ -486,8 +486,8 @@ def test_a_dry_run_shows_command_and_environment_and_writes_nothing(
     assert shown.json["environment"]["unset"] == ["HF_TOKEN"]
     assert shown.json["environment"]["set"]["HF_HUB_CACHE"] == str(project / "models" / "hub")
     assert list(shown.json) == [
-        *("schema", "id", "commit", "path", "served_model_names", "url", "base_url", "offline", "engine", "argv"),
-        "environment",
+        *("schema", "id", "commit", "path", "served_model_names", "url", "base_url", "offline", "engine", "loras"),
+        *("argv", "environment", "refusal"),
     ]
     assert "secret" not in shown.stdout
     assert (_tree(home), _tree(project)) == before
@@ -669,7 +669,7 @@ def test_a_wider_host_without_a_key_warns(run: Command, store: StoreBuilder, env
     store.add(TINY)
     warning = (
         "warning: everyone who reaches this machine can use the model at `--host 0.0.0.0`; "
-        "set `VLLM_API_KEY` to ask for a key\n"
+        "`--api-key-file` or `VLLM_API_KEY` asks for a key\n"
     )
     with serving(run, TINY, "--host", "0.0.0.0", "--port", "0", env=env) as server:  # noqa: S104 - what is tested
         assert server.until_ready().url.startswith("http://127.0.0.1:")

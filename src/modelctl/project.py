@@ -66,6 +66,11 @@ class Project:
         """The project's `.env`, where the default model stands."""
         return self.folder / ".env"
 
+    @property
+    def settings_file(self) -> Path:
+        """The project's `modelctl.toml`, where the settings of `serve` stand."""
+        return self.folder / "modelctl.toml"
+
 
 def locate(
     models_dir: Path | None = None,
@@ -225,7 +230,7 @@ def default_model(project: Project) -> tuple[str, str] | None:
 def named_commits(project: Project) -> frozenset[str]:
     """Whatever in the project's settings may be a commit, or the beginning of one (7 hex digits or more)."""
     texts = [project.environ.get("MODELCTL_MODEL", "")]
-    for path in (project.env_file, project.folder / "modelctl.toml", project.folder / "modelctl.lock"):
+    for path in (project.env_file, project.settings_file, project.folder / "modelctl.lock"):
         try:
             texts.append(path.read_text(encoding="utf-8", errors="replace"))
         except (FileNotFoundError, NotADirectoryError):

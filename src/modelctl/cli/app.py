@@ -58,6 +58,7 @@ COMMANDS = {
     "migrate": "migrate:migrate",
     "import": "importing:import_model",
     "export": "exporting:export",
+    "export-config": "exporting_config:export_config",
     "use": "use:use",
     "serve": "serve:serve",
     "ps": "ps:ps",

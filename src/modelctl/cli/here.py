@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-_VERBS = "list|ls|show|status|pull|rm|prune|migrate|import|export|use|serve|verify"
+_VERBS = "list|ls|show|status|pull|rm|prune|migrate|import|export-config|export|use|serve|verify"
 # Compiled when they are asked for: nearly no command is given a place.
 _NAMED = rf"`modelctl (?P<verb>{_VERBS})\b(?P<rest>[^`\n]*)`"
 _ALONE = rf"modelctl (?P<verb>{_VERBS})\b(?P<rest>[^`\n]*)"

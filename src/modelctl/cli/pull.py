@@ -78,7 +78,7 @@ def pull(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Bring models from the Hub into ./models, complete and proven.
+    """Bring models from the Hub into ./models, all of it proven.
 
     Fetches the files that vLLM loads. Run again, it goes on where it stopped, or brings the newest commit.
     """

@@ -28,10 +28,11 @@ Examples:
   modelctl serve qwen3-0.6b --max-model-len 8k
   modelctl serve acme/tiny --pull
   modelctl serve acme/tiny --detach --ttl 30m
+  modelctl serve acme/tiny --lora sql=acme/tiny-sql --api-key-file key.txt
   modelctl serve acme/tiny -- --enforce-eager --dtype float16
   modelctl serve acme/tiny --dry-run
 
-Exit codes: 0 stopped by SIGTERM or SIGHUP, 130 by Ctrl-C, 5 out of memory, 1 any other failure of vLLM.
+Exit codes: 0 stopped by SIGTERM or SIGHUP, 130 by Ctrl-C, 5 no room for it, 1 any other failure of vLLM.
 """
 
 
@@ -43,8 +44,13 @@ def serve(
             metavar="[REPO[@REV]]", help="A model here (default: the project's own).", autocompletion=completion.models
         ),
     ] = None,
-    port: Annotated[int, typer.Option("--port", "-p", metavar="PORT", min=0, max=65535, help="0: a free one.")] = 8000,
-    host: Annotated[str, typer.Option("--host", metavar="HOST", help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option("--port", "-p", metavar="PORT", min=0, max=65535, help="0: a free one (default: 8000)."),
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option("--host", metavar="HOST", help="The address to listen at (default: 127.0.0.1).")
+    ] = None,
     served_model_name: Annotated[
         list[str] | None,
         typer.Option("--served-model-name", metavar="NAME", help="Its name in requests (default: its id); repeatable."),
@@ -63,6 +69,24 @@ def serve(
     tensor_parallel_size: Annotated[
         int | None, typer.Option("--tensor-parallel-size", metavar="N", min=1, help="GPUs to divide the model among.")
     ] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option("--lora", metavar="NAME=REPO|PATH", help="Serve an adapter beside the model; repeatable."),
+    ] = None,
+    api_key_file: Annotated[
+        Path | None, typer.Option("--api-key-file", metavar="FILE", help="Ask requests for the key in this file.")
+    ] = None,
+    nnodes: Annotated[
+        int | None, typer.Option("--nnodes", metavar="N", min=1, help="Machines to divide the model among.")
+    ] = None,
+    node_rank: Annotated[
+        int | None, typer.Option("--node-rank", metavar="R", min=0, help="Which of them this one is; 0 answers.")
+    ] = None,
+    master_addr: Annotated[
+        str | None, typer.Option("--master-addr", metavar="ADDRESS", help="Where the others reach the one of rank 0.")
+    ] = None,
+    ray: Annotated[bool, typer.Option("--ray", help="Divide the model among the machines of a Ray cluster.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Start also what is bound to fail.")] = False,
     timeout: Annotated[
         float | None,
         typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Give up when it is not ready by then."),
@@ -77,30 +101,43 @@ def serve(
     dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> None:
-    """Serve a model with vLLM until Ctrl-C. What follows -- goes to vLLM."""
-    from modelctl.engine import command, discovery
-    from modelctl.engine.command import Settings
+    """Serve a model with vLLM until Ctrl-C. What follows -- goes to vLLM.
+
+    modelctl.toml beside models/ holds defaults for it and for single models.
+    """
+    from modelctl.cli import dry_running, preparing
+    from modelctl.engine import discovery, profile
 
     idle = None if ttl is None else quantities.seconds(ttl, option="--ttl")
-
-    settings = Settings(
+    wishes = preparing.Wishes(
         host=host,
         port=port,
         served_names=tuple(served_model_name or ()),
         max_model_len=max_model_len,
         gpu_memory_utilization=gpu_memory_utilization,
         tensor_parallel_size=tensor_parallel_size,
+        loras=tuple(lora or ()),
+        api_key_file=api_key_file,
+        nnodes=nnodes,
+        node_rank=node_rank,
+        master_addr=master_addr,
+        ray=ray,
         extra=tuple(context.obj or ()),
     )
-    command.check(settings)
+    preparing.check(wishes)
     project, out = projects.locate(models_dir), show.Output(json=json)
-    choice, facts = _chosen(project, out, name, pull=pull, dry_run=dry_run)
-    engine = discovery.required(project, python=python)
-    if (problem := discovery.unusable(engine)) is not None and not dry_run:
-        raise problem
-    planned = _plan(project, choice, facts, engine=engine, settings=settings)
+    profiles = profile.read(project)
+    with preparing.looking(project) as machine:
+        choice, facts = _chosen(project, out, name, pull=pull, dry_run=dry_run)
+        prepared = preparing.settle(project, wishes, profiles, choice.model.id)
+        engine = discovery.required(project, python=python)
+        if (problem := discovery.unusable(engine)) is not None and not dry_run:
+            raise problem
+        verdict = preparing.judged(prepared, choice, facts, engine, machine)
+    refusal = preparing.told(out, verdict, force=force, dry_run=dry_run)
+    planned = _plan(prepared.project, choice, facts, engine=engine, settings=verdict.settings)
     if dry_run:
-        _show_dry_run(out, project, planned)
+        dry_running.show(out, project, planned, told=_plan_object(planned), refusal=refusal)
         return
     _run(out, choice, planned, timeout=timeout, ttl=idle, detach=detach)
 
@@ -150,7 +187,9 @@ def _plan(
     from modelctl.engine.service import Served
 
     names = command.served_names(choice.model.id, command.typed_name(choice.ref, choice.typed), settings.served_names)
-    settings = replace(settings, served_names=names, port=settings.port or ports.choose(settings.host))
+    # One that only computes takes no port; it must not be in the way of who answers.
+    port = 0 if settings.is_headless else settings.port
+    settings = replace(settings, served_names=names, port=port or ports.choose(settings.host))
     served = Served(
         id=choice.model.id,
         commit=choice.revision.commit,
@@ -208,7 +247,7 @@ def _say_plan(out: show.Output, choice: "Choice", planned: "ServePlan") -> None:
     if not command.is_loopback(planned.settings.host) and not planned.with_key:
         warning = (
             f"everyone who reaches this machine can use the model at `--host {planned.settings.host}`; "
-            "set `VLLM_API_KEY` to ask for a key"
+            "`--api-key-file` or `VLLM_API_KEY` asks for a key"
         )
         if out.json:
             out.event("note", message=warning)
@@ -229,8 +268,15 @@ def _access(planned: "ServePlan", tasks: tuple[str, ...]) -> dict[str, Any]:
     return {
         "url": planned.url,
         "base_url": f"{planned.url}/v1",
-        "curl": example.curl(planned.url, name, known, chats=planned.chats, with_key=planned.with_key),
+        "curl": example.curl(planned.url, name, known, chats=planned.chats, key=_key(planned)),
     }
+
+
+def _key(planned: "ServePlan") -> str | None:
+    """What a shell has to put in for the key: the user's variable, or what the key file holds."""
+    if (path := planned.settings.api_key_file) is not None:
+        return f"$(cat {shlex.quote(str(path))})"
+    return "$VLLM_API_KEY" if planned.with_key else None
 
 
 def _plan_object(planned: "ServePlan") -> dict[str, Any]:
@@ -251,30 +297,9 @@ def _plan_object(planned: "ServePlan") -> dict[str, Any]:
             "device": engine.device,
             "how": engine.how,
         },
+        "loras": [
+            {"name": lora.name, "id": lora.id, "commit": lora.commit, "path": lora.path}
+            for lora in planned.settings.loras
+        ],
         "argv": list(command.shown(planned.command.argv)),
     }
-
-
-def _show_dry_run(out: show.Output, project: "Project", planned: "ServePlan") -> None:
-    from modelctl.engine import command
-
-    new, gone = command.difference(planned.command.environ, project.environ)
-    if out.json:
-        out.object({**_plan_object(planned), "environment": {"set": new, "unset": list(gone)}})
-        return
-    argv = command.shown(planned.command.argv)
-    lines = [f"-u {name}" for name in gone]
-    lines += [f"{name}={shlex.quote(value)}" for name, value in new.items()]
-    lines.append(shlex.join(argv[:4]))
-    lines += [shlex.join(words) for words in _by_flag(argv[4:])]
-    out.line(" \\\n  ".join(["env", *lines]))
-
-
-def _by_flag(words: tuple[str, ...]) -> list[list[str]]:
-    """The words of a command line, a flag and its values at a time."""
-    groups: list[list[str]] = []
-    for word in words:
-        if word.startswith("-") or not groups:
-            groups.append([])
-        groups[-1].append(word)
-    return groups

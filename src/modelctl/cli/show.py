@@ -38,7 +38,7 @@ def show_model(
     models_dir: options.ModelsDir = None,
     json: options.Json = False,
 ) -> None:
-    """Show one model: its facts, whether it fits, files and problems."""
+    """Show one model: facts, whether it fits, files, problems."""
     from modelctl.cli import fitting
     from modelctl.cli import memory as reasons
     from modelctl.store import scan

@@ -33,7 +33,7 @@ def status(
     models_dir: options.ModelsDir = None,
     json: options.Json = False,
 ) -> None:
-    """Show where models are, what is ready or runs, what needs a hand."""
+    """Show where models are, what runs, what needs a hand."""
     found = situation.gather(projects.locate(models_dir), ask=check)
     out = show.Output(json=json)
     if json:

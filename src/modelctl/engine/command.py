@@ -1,7 +1,8 @@
 """vLLM's command line and environment (pure)."""
 
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,15 +23,45 @@ _OURS = {
     "--uds": "`modelctl serve` listens on a port; run vLLM itself for a socket file",
     "--api-key": "set `VLLM_API_KEY` in the environment: what stands on a command line is seen by every user",
 }
-_SHORT = {"--tensor-parallel-size": "-tp"}
+_SHORT = {
+    "--tensor-parallel-size": "-tp",
+    "--pipeline-parallel-size": "-pp",
+    "--data-parallel-size": "-dp",
+    "--data-parallel-size-local": "-dpl",
+    "--decode-context-parallel-size": "-dcp",
+    "--prefill-context-parallel-size": "-pcp",
+    "--enable-expert-parallel": "-ep",
+    "--speculative-config": "-sc",
+    "--compilation-config": "-cc",
+    "--attention-config": "-ac",
+    "--api-server-count": "-asc",
+    "--quantization": "-q",
+    "--nnodes": "-n",
+    "--node-rank": "-r",
+}
 # Flags whose value nobody is to read over a shoulder or in a log.
 _SECRETS = ("--api-key", "--hf-token")
 HIDDEN = "***"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Lora:
+    """An adapter by the name that requests call it: its folder, where in the store that is, and its rank."""
+
+    name: str
+    path: Path
+    id: str | None = None
+    commit: str | None = None
+    rank: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the user wants of vLLM. `extra` is handed on as it is."""
+    """What the user wants of vLLM. `extra` is handed on as it is.
+
+    `nnodes`, `node_rank` and `master_addr` divide the model among machines; `ray` leaves that to a Ray cluster.
+    `api_key_file` is where the key was read that stands in the environment.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8000
@@ -38,7 +69,19 @@ class Settings:
     max_model_len: str | None = None
     gpu_memory_utilization: float | None = None
     tensor_parallel_size: int | None = None
+    loras: tuple[Lora, ...] = ()
+    max_lora_rank: int | None = None
+    nnodes: int | None = None
+    node_rank: int | None = None
+    master_addr: str | None = None
+    ray: bool = False
+    api_key_file: Path | None = None
     extra: tuple[str, ...] = ()
+
+    @property
+    def is_headless(self) -> bool:
+        """Whether this machine only computes: of several, the first one answers requests."""
+        return bool(self.node_rank)
 
     @property
     def is_tls(self) -> bool:
@@ -76,6 +119,7 @@ def check(settings: Settings) -> None:
     for flag, value in _wanted(settings):
         if value is not None and given(settings.extra, flag) is not None:
             raise UsageError(f"`{flag}` is given twice", hint="give it before `--` or after it")
+    _check_nodes(settings)
 
 
 def given(words: Iterable[str], flag: str) -> str | None:
@@ -99,6 +143,12 @@ def _names(word: str, flag: str) -> bool:
     if word == _SHORT.get(flag):
         return True
     return len(word) > 3 and word.startswith("--") and flag.startswith(word.replace("_", "-"))
+
+
+def full_name(word: str) -> str:
+    """A flag as it is spelt in full: without its value, with dashes for underscores."""
+    name = word.partition("=")[0]
+    return next((flag for flag, short in _SHORT.items() if name == short), name.replace("_", "-"))
 
 
 def served_names(model_id: str, typed: str, wanted: Iterable[str] = ()) -> tuple[str, ...]:
@@ -133,6 +183,7 @@ def serve(
     for flag, value in _wanted(settings):
         if value is not None:
             argv += [flag, value]
+    argv += _beyond(settings)
     if given(settings.extra, "--shutdown-timeout") is None and _knows_drain(version):
         argv += ["--shutdown-timeout", str(DRAIN_SECONDS)]
     if kv_cache_bytes is not None:
@@ -207,7 +258,43 @@ def _wanted(settings: Settings) -> tuple[tuple[str, str | None], ...]:
         ("--max-model-len", settings.max_model_len),
         ("--gpu-memory-utilization", None if utilization is None else f"{utilization:g}"),
         ("--tensor-parallel-size", None if parallel is None else str(parallel)),
+        ("--nnodes", None if settings.nnodes is None else str(settings.nnodes)),
+        ("--node-rank", None if settings.node_rank is None else str(settings.node_rank)),
+        ("--master-addr", settings.master_addr),
+        ("--max-lora-rank", None if settings.max_lora_rank is None else str(settings.max_lora_rank)),
     )
+
+
+def _beyond(settings: Settings) -> Iterator[str]:
+    """The flags of adapters and of other machines that do not stand for one value."""
+    if settings.loras:
+        yield from ("--enable-lora", "--lora-modules")
+        # As JSON, which alone can say which model an adapter is for; and a path may have a `=` in it.
+        for lora in settings.loras:
+            yield json.dumps({"name": lora.name, "path": str(lora.path)}, ensure_ascii=False)
+    if settings.ray:
+        yield from ("--distributed-executor-backend", "ray")
+    if settings.is_headless:
+        yield "--headless"
+
+
+def _check_nodes(settings: Settings) -> None:
+    nodes, rank = settings.nnodes, settings.node_rank
+    if settings.ray and (nodes or rank is not None or settings.master_addr):
+        raise UsageError("`--ray` and `--nnodes` contradict each other", hint="Ray knows its machines by itself")
+    if nodes is None or nodes == 1:
+        if rank or (nodes is None and settings.master_addr):
+            raise UsageError(
+                "`--node-rank` and `--master-addr` need `--nnodes`", hint="say how many machines there are"
+            )
+        return
+    if nodes < 1 or rank is None or not settings.master_addr:
+        raise UsageError(
+            f"`--nnodes {nodes}` needs `--node-rank` and `--master-addr`",
+            hint="the ranks count from 0; the address is that of the machine with rank 0",
+        )
+    if not 0 <= rank < nodes:
+        raise UsageError(f"there is no rank {rank} among {nodes} machines", hint=f"the ranks are 0 to {nodes - 1}")
 
 
 def _knows_drain(version: str) -> bool:

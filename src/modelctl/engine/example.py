@@ -17,18 +17,18 @@ _REQUESTS: tuple[tuple[str, str, Mapping[str, object]], ...] = (
 )
 
 
-def curl(url: str, model: str, tasks: Collection[str], *, chats: bool, with_key: bool) -> str:
+def curl(url: str, model: str, tasks: Collection[str], *, chats: bool, key: str | None = None) -> str:
     """The `curl` line for the first of the server's tasks that we know.
 
-    `chats`: the model has a chat template. The key stays a variable: it is for the user's shell to put in.
+    `chats`: the model has a chat template. `key` is what the user's shell puts in for the key, which is not shown.
     """
     path, content = _request(tasks, chats=chats)
     words = ["curl", "-s", f"{url}{path}"]
-    key = ' -H "Authorization: Bearer $VLLM_API_KEY"' if with_key else ""
+    header = f' -H "Authorization: Bearer {key}"' if key else ""
     if content is None:
-        return shlex.join(words) + key
+        return shlex.join(words) + header
     body = json.dumps({"model": model, **content})
-    return f"{shlex.join(words)}{key} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+    return f"{shlex.join(words)}{header} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
 
 
 def _request(tasks: Collection[str], *, chats: bool) -> tuple[str, Mapping[str, object] | None]:

@@ -77,14 +77,14 @@ def _flags(best: Estimate) -> tuple[str, ...]:
     if best.devices > 1:
         flags += ["--tensor-parallel-size", str(best.devices)]
     if best.context < best.wanted:
-        flags += ["--max-model-len", str(_round(best.context))]
+        flags += ["--max-model-len", str(rounded(best.context))]
     if not best.device.is_cpu and best.device.free < best.device.total * memory.UTILIZATION:
         # vLLM refuses to start where less is free than it may take.
         flags += ["--gpu-memory-utilization", f"{math.floor(best.device.free / best.device.total * 100) / 100:.2f}"]
     return tuple(flags)
 
 
-def _round(tokens: int) -> int:
+def rounded(tokens: int) -> int:
     """A context that people would type: a multiple of the largest step that takes less than a tenth away."""
     step = next((step for step in (16384, 4096, 1024, 256, 128) if step * 10 <= tokens), 16)
     return max(step, tokens // step * step)

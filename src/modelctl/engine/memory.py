@@ -51,6 +51,8 @@ class Terms:
     batch: int | None = None
     sequences: int | None = None
     cache_width: int | None = None
+    # Bytes that the user gives the cache, whatever vLLM would.
+    cache: int | None = None
     eager: bool = False
 
 
@@ -106,15 +108,18 @@ def estimate(need: Need, device: Device, terms: Terms) -> Estimate | None:
     batch, sequences = _defaults(device, devices)
     batch, sequences = terms.batch or batch, terms.sequences or sequences
     config = layers.completed(need.config)
-    usable = device.free if device.is_cpu else min(math.floor(device.total * terms.utilization), device.free)
+    is_all_usable = device.is_cpu or terms.cache is not None
+    usable = device.free if is_all_usable else min(math.floor(device.total * terms.utilization), device.free)
     weights = -(-need.weights // devices)
     activations = _activations(config, batch, tensor=terms.tensor)
     sampler = 3 * sequences * (dimensions.vocabulary(config) or 0) * 4 if pool.groups else 0
     runtime = _RUNTIME_ON_CPU if device.is_cpu else _RUNTIME_ON_GPU
     graphs = 0 if device.is_cpu or terms.eager else _GRAPHS
     cache = usable - weights - activations - sampler - runtime - graphs
+    cache = cache if terms.cache is None else min(cache, terms.cache)
     longest = pool.longest(cache, context=wanted, batch=batch) if cache >= 0 else 0
-    dealt = min(cache, _dealt_on_cpu(pool.request(longest, batch=batch), device.free)) if device.is_cpu else cache
+    is_dealt = device.is_cpu and terms.cache is None
+    dealt = min(cache, _dealt_on_cpu(pool.request(longest, batch=batch), device.free)) if is_dealt else cache
     return Estimate(
         device=device,
         devices=devices,

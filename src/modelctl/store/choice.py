@@ -6,7 +6,9 @@ from modelctl import project as projects
 from modelctl.errors import ModelctlError, NotFoundError, NotWholeError, UsageError
 from modelctl.project import Project
 from modelctl.ref import ModelRef
-from modelctl.store import checkpoint, condition, metadata, scan, tree, wholeness
+from modelctl.store import checkpoint, condition, fused, metadata, scan, tree, wholeness
+from modelctl.store.checkpoint import Checkpoint
+from modelctl.store.header import Header
 from modelctl.store.layout import RepoPaths
 from modelctl.store.model import Facts, Model, Problem, Revision, State
 
@@ -64,6 +66,7 @@ def check_servable(choice: Choice) -> Facts:
             f"`{choice.ref}` is {state}: {problem.message}",
             hint=f"`{problem.fix}` mends it" if problem.fix else "`modelctl list` shows what is wrong with it",
         )
+    _check_tensors(choice, read)
     description = metadata.describe(read)
     if description.servable is False:
         problem = description.problems[0] if description.problems else Problem("unservable", "vLLM cannot serve it")
@@ -72,6 +75,20 @@ def check_servable(choice: Choice) -> Facts:
             hint=f"`{problem.fix}`" if problem.fix else "`modelctl list` shows which models can be",
         )
     return description.facts
+
+
+def _check_tensors(choice: Choice, read: Checkpoint) -> None:
+    """Refuse weights that lack what vLLM would serve without a word."""
+    names: set[str] = set()
+    for header in read.headers.values():
+        if not isinstance(header, Header) or not header.is_read:
+            return
+        names |= header.names
+    if missing := fused.lacking(names):
+        raise NotWholeError(
+            f"the weights of `{choice.ref}` lack {wholeness.listed(missing)}, and vLLM would serve it without a word",
+            hint=f"`modelctl verify {choice.ref}` tells whether they are as they were published",
+        )
 
 
 def _judged(choice: Choice) -> tuple[State, tuple[Problem, ...]]:

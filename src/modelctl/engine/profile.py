@@ -1,0 +1,276 @@
+"""What `modelctl.toml` says of serving: the defaults of `[serve]`, and a table for each model.
+
+[serve]
+port = 8001
+
+[serve.models."Qwen/Qwen3-0.6B"]
+max-model-len = "8k"
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from modelctl import ref as refs
+from modelctl.engine import command
+from modelctl.errors import NotAllowedError, UsageError
+from modelctl.project import Project
+
+# A value of vLLM's command line; a table becomes JSON.
+Value = str | int | float | bool | list[Any] | dict[str, Any]
+
+_KEY = re.compile(r"[a-z][a-z0-9]*([-_.][a-z0-9]+)*", re.IGNORECASE)
+_MODELS = "models"
+# vLLM takes the items of a list as words after one flag; but of these it wants one flag each, or JSON.
+REPEATED = {"middleware"}
+AS_JSON = {"allowed-origins", "allowed-methods", "allowed-headers"}
+# Flags without a `--no-` form: left out they are off.
+ONLY_ON = {"disable-log-stats", "aggregate-engine-logging", "grpc", "data-parallel-multi-port-external-lb"}
+_REFUSED = {
+    "model": "the table's name says which model it is for",
+    "uds": "`modelctl serve` listens on a port",
+    "api-key": "name a file with `api-key-file`: this one is read by everybody who reads the project",
+    "hf-token": "`modelctl` finds your own token by itself",
+    "node-rank": "it differs from machine to machine: give `--node-rank` on the command line",
+    "headless": "`--node-rank` decides it",
+    "lora-modules": "`lora` names adapters of the store",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """The settings of one model: those that modelctl acts on, and vLLM's `flags` by their names without dashes.
+
+    `loras` are adapters by the names that they get; relative paths among them and `api_key_file` are meant from
+    `folder`, which is the project's.
+    """
+
+    folder: Path
+    host: str | None = None
+    port: int | None = None
+    served_names: tuple[str, ...] = ()
+    api_key_file: Path | None = None
+    loras: Mapping[str, str] = field(default_factory=dict)
+    nnodes: int | None = None
+    master_addr: str | None = None
+    ray: bool = False
+    flags: Mapping[str, Value] = field(default_factory=dict)
+
+    def words(self, *, over: Iterable[str] = ()) -> tuple[str, ...]:
+        """The flags as vLLM's command line takes them, without those that the words of `over` give."""
+        given = {command.full_name(word) for word in over if word.startswith("-")}
+        return tuple(
+            word
+            for key, value in self.flags.items()
+            if not {f"--{key}", f"--no-{key}"} & given
+            for word in flag_words(key, value)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A `modelctl.toml` that was read and is in order; empty where there is none."""
+
+    folder: Path
+    defaults: Mapping[str, Value]
+    models: Mapping[str, Mapping[str, Value]]
+
+    def of(self, model_id: str) -> Profile:
+        """What holds for a model: its own table over the defaults, key by key."""
+        values = {**self.defaults, **self.models.get(model_id, {})}
+        own: dict[str, Any] = {name: values.pop(key) for key, (name, _) in _OURS.items() if key in values}
+        names: str | Sequence[str] = own.pop("served_names", ())
+        if "api_key_file" in own:
+            own["api_key_file"] = self.folder / Path(own["api_key_file"]).expanduser()
+        names = (names,) if isinstance(names, str) else tuple(names)
+        return Profile(folder=self.folder, served_names=names, flags=values, **own)
+
+
+def read(project: Project) -> Settings:
+    """Read the project's `modelctl.toml`: `UsageError` with line and key where it cannot mean anything."""
+    path = project.settings_file
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except (FileNotFoundError, NotADirectoryError):
+        return Settings(project.folder, {}, {})
+    except OSError as exc:
+        raise NotAllowedError(f"cannot read `{path}`: {exc.strerror}", hint=f"see `ls -l {path}`") from exc
+    except UnicodeDecodeError as exc:
+        raise UsageError(f"`{path}` is no UTF-8 text: byte {exc.start}", hint="save it as UTF-8") from exc
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise UsageError(
+            f"`{path}` is no TOML: {_lowered(exc)}", hint="https://toml.io shows how it is written"
+        ) from exc
+    try:
+        return _checked(project.folder, document)
+    except _WrongError as wrong:
+        where = f"`{path}`, line {_line(text, wrong.keys)}"
+        raise UsageError(f"{where}: `{_dotted(wrong.keys)}` {wrong.message}", hint=wrong.hint) from None
+
+
+def flag_words(key: str, value: Value) -> Iterator[str]:
+    """A key and its value as vLLM's command line takes them."""
+    match value:
+        case False if key in ONLY_ON:
+            return
+        case bool():
+            yield f"--{key}" if value else f"--no-{key}"
+        case list() if key in REPEATED:
+            yield from (word for each in value for word in (f"--{key}", _text(each)))
+        case list() if key not in AS_JSON:
+            yield from (f"--{key}", *(_text(each) for each in value))
+        case _ if (text := _text(value)).startswith("-"):
+            # Else it would be taken for a flag.
+            yield f"--{key}={text}"
+        case _:
+            yield from (f"--{key}", text)
+
+
+class _WrongError(Exception):
+    def __init__(self, keys: Sequence[str], message: str, hint: str) -> None:
+        super().__init__(message)
+        self.keys = tuple(keys)
+        self.message = message
+        self.hint = hint
+
+
+def _is_whole(value: object) -> bool:
+    return type(value) is int
+
+
+def _is_port(value: object) -> bool:
+    return type(value) is int and 0 <= value <= 65535
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _are_names(value: object) -> bool:
+    return _is_text(value) or (isinstance(value, list) and bool(value) and all(map(_is_text, value)))
+
+
+def _are_loras(value: object) -> bool:
+    return isinstance(value, dict) and all(_is_text(each) for each in value.values())
+
+
+# The keys that modelctl acts on itself: the field of `Profile`, and whether a value can be one.
+_OURS: dict[str, tuple[str, tuple[Callable[[object], bool], str]]] = {
+    "host": ("host", (_is_text, 'an address, as in `host = "0.0.0.0"`')),
+    "port": ("port", (_is_port, "a number from 0 to 65535")),
+    "served-model-name": ("served_names", (_are_names, "a name or a list of names")),
+    "api-key-file": ("api_key_file", (_is_text, "a path")),
+    "lora": ("loras", (_are_loras, 'a table, as in `lora = {sql = "acme/sql-lora"}`')),
+    "nnodes": ("nnodes", (_is_whole, "a whole number")),
+    "master-addr": ("master_addr", (_is_text, "an address")),
+    "ray": ("ray", (lambda value: isinstance(value, bool), "`true` or `false`")),
+}
+
+
+def _checked(folder: Path, document: Mapping[str, Any]) -> Settings:
+    for name in document:
+        if name != "serve":
+            raise _WrongError([name], "is no table that modelctl knows", "the settings of `serve` stand in `[serve]`")
+    tables = _table(document.get("serve", {}), ["serve"])
+    models = _table(tables.get(_MODELS, {}), ["serve", _MODELS])
+    defaults = {key: value for key, value in tables.items() if key != _MODELS}
+    own: dict[str, Mapping[str, Value]] = {}
+    for name, table in models.items():
+        keys = ["serve", _MODELS, name]
+        if not refs.is_model_id(name):
+            raise _WrongError(keys, "is no model", 'a table is named as in `[serve.models."org/name"]`')
+        own[name] = _flags(_table(table, keys), keys)
+    return Settings(folder, _flags(defaults, ["serve"]), own)
+
+
+def _table(value: object, keys: Sequence[str]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _WrongError(keys, "is no table", f"write it as `[{_dotted(keys)}]`")
+    return value
+
+
+def _flags(table: Mapping[str, Any], above: Sequence[str]) -> dict[str, Value]:
+    """The keys of a table as vLLM spells them, each with a value that a flag can have."""
+    found: dict[str, Value] = {}
+    for written, value in table.items():
+        keys, key = [*above, written], written.replace("_", "-")
+        if not _KEY.fullmatch(written):
+            raise _WrongError(keys, "is no name of a flag", "a key is a flag of vLLM without its dashes")
+        if (hint := _REFUSED.get(key)) is not None:
+            raise _WrongError(keys, "cannot stand in this file", hint)
+        if key in found:
+            raise _WrongError(keys, "is there twice", "write it once, with dashes or with underscores")
+        if key in _OURS:
+            fits, what = _OURS[key][1]
+            if not fits(value):
+                raise _WrongError(keys, f"is not {what}", f"it is {_shown(value)}")
+        elif not _can_be_given(value):
+            raise _WrongError(keys, "has a value that no flag can have", "text, numbers, true, false, lists and tables")
+        found[key] = value
+    return found
+
+
+def _can_be_given(value: object) -> bool:
+    match value:
+        case list():
+            return bool(value) and all(_can_be_given(each) and not isinstance(each, list) for each in value)
+        case dict():
+            return all(map(_is_json, value.values()))
+        case float():
+            return value == value and abs(value) != float("inf")  # noqa: PLR0124 - asks whether it is a number
+        case _:
+            return isinstance(value, (str, bool, int))
+
+
+def _is_json(value: object) -> bool:
+    match value:
+        case list():
+            return all(map(_is_json, value))
+        case dict():
+            return all(map(_is_json, value.values()))
+        case _:
+            return isinstance(value, (str, bool, int, float))
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return f"`{text if len(text) <= 60 else text[:60] + '...'}`"
+
+
+def _dotted(keys: Sequence[str]) -> str:
+    return ".".join(key if re.fullmatch(r"[\w-]+", key) else json.dumps(key, ensure_ascii=False) for key in keys)
+
+
+def _line(text: str, keys: Sequence[str]) -> int:
+    """The line on which a key stands, counted from 1: the first after all that can be read without it.
+
+    The library tells no lines, and any way of writing a key is found so.
+    """
+    lines = text.splitlines(keepends=True)
+    without = 0
+    for count in range(1, len(lines) + 1):
+        try:
+            value: Any = tomllib.loads("".join(lines[:count]))
+        except tomllib.TOMLDecodeError:
+            continue
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is not None:
+            return without + 1
+        without = count
+    return without
+
+
+def _lowered(exc: Exception) -> str:
+    text = str(exc)
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,266 @@
+"""What is refused before a start, and what is settled for it: told from files, flags and memory."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelctl import project as projects
+from modelctl.cli import fitting
+from modelctl.engine import preflight
+from modelctl.engine.command import Settings
+from modelctl.engine.discovery import Device, Engine
+from modelctl.engine.gpus import Gpu
+from modelctl.engine.machine import Machine
+from modelctl.engine.memory import GIB, MIB, Need
+from modelctl.engine.preflight import Verdict
+from modelctl.errors import ModelctlError, NoRoomError, UsageError
+from tests.test_architectures import write
+from tests.test_gpus import Play, play, row  # noqa: F401 - a fixture
+
+NAME = "acme/llama"
+LLAMA = {
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "intermediate_size": 14336,
+    "vocab_size": 128256,
+}
+KNOWN = "LlamaForCausalLM"
+Judged = Callable[..., Verdict]
+
+
+def engine(device: Device | None, package: Path | None = None) -> Engine:
+    return Engine(Path("/python"), "0.33.0", device, "vllm", "", package)
+
+
+def judged(
+    *extra: str,
+    machine: Machine,
+    billions: float = 8,
+    context: int | None = 131072,
+    package: Path | None = None,
+    architecture: str = KNOWN,
+    environ: dict[str, str] | None = None,
+    config: dict[str, Any] = LLAMA,
+    **settings: Any,  # noqa: ANN401
+) -> Verdict:
+    need = Need(weights=int(billions * 2e9), config=config, context=context)
+    model = preflight.Model(id=NAME, need=need, architecture=architecture, context=context)
+    device: Device = "cuda" if machine.gpus else "cpu"
+    wanted = Settings(extra=extra, **settings)
+    return preflight.judge(model, engine(device, package), wanted, machine, environ=environ or {})
+
+
+def gpus(count: int, gib: int, *, free: int | None = None) -> Machine:
+    card = Gpu("GPU-0", "H100", gib * GIB, (free or gib) * GIB)
+    return Machine((card,) * count, 512 * GIB, 500 * GIB)
+
+
+def ram(gib: int) -> Machine:
+    return Machine((), gib * GIB, gib * GIB)
+
+
+def told(verdict: Verdict) -> ModelctlError:
+    assert verdict.refusal is not None
+    return verdict.refusal
+
+
+def test_what_fits_is_let_alone() -> None:
+    assert judged(machine=gpus(1, 80)) == Verdict(settings=Settings())
+    assert judged("--dtype", "half", machine=ram(64)).refusal is None
+
+
+def test_a_context_that_does_not_fit_whole_is_left_to_vllm() -> None:
+    verdict = judged(machine=gpus(1, 24))
+    assert verdict.settings.max_model_len == "auto"
+    assert verdict.refusal is None
+    assert verdict.note == (
+        "its whole context of 131,072 tokens does not fit: `--max-model-len auto` leaves what does, about 43,376"
+    )
+    # What the user said is not changed.
+    assert judged("--max-model-len=auto", machine=gpus(1, 24)).settings.max_model_len is None
+    assert judged(machine=gpus(1, 24), max_model_len="8k").settings.max_model_len == "8k"
+
+
+def test_a_vllm_from_before_auto_gets_a_number(tmp_path: Path) -> None:
+    (tmp_path / "engine").mkdir()
+    source = tmp_path / "engine" / "arg_utils.py"
+    source.write_text("def human_readable_int(): ...")
+    assert judged(machine=gpus(1, 24), package=tmp_path).settings.max_model_len == "40960"
+    source.write_text("def human_readable_int_or_auto(): ...")
+    assert judged(machine=gpus(1, 24), package=tmp_path).settings.max_model_len == "auto"
+
+
+REFUSED = [
+    (
+        {"machine": gpus(1, 12)},
+        f"`{NAME}` does not fit: it takes 35.2 GB on the GPU (16.0 GB of weights, "
+        "17.2 GB of KV cache of 131,072 tokens, 2.0 GB beside them), and 11.9 GB are there",
+        "a smaller model, a quantised one or more GPUs would fit",
+    ),
+    ({"machine": gpus(2, 12)}, None, "`--tensor-parallel-size 2 --max-model-len 28672` makes it fit"),
+    ({"machine": gpus(8, 12)}, None, "`--tensor-parallel-size 4` makes it fit"),
+    (
+        {"machine": gpus(1, 24), "max_model_len": "64K"},
+        f"`{NAME}` does not fit: it takes 26.6 GB on the GPU (16.0 GB of weights, 8.6 GB of KV cache of 65,536 tokens, "
+        "2.0 GB beside them), and 23.7 GB are there",
+        "`--max-model-len 40960` makes it fit",
+    ),
+    (
+        {"machine": gpus(1, 80, free=40), "max_model_len": "8k"},
+        f"`{NAME}` does not fit: vLLM would take 79.0 GB on the GPU, and 42.9 GB are free",
+        "`--gpu-memory-utilization 0.50` makes it fit",
+    ),
+    (
+        {"machine": gpus(1, 80), "gpu_memory_utilization": 0.2},
+        None,
+        "a smaller model, a quantised one or more GPUs would fit",
+    ),
+    ({"machine": ram(12)}, None, "a smaller model, a quantised one or more GPUs would fit"),
+]
+
+
+@pytest.mark.parametrize(("given", "message", "hint"), REFUSED)
+def test_what_cannot_fit_is_refused_with_the_numbers(given: dict[str, Any], message: str | None, hint: str) -> None:
+    error = told(judged(**given))
+    assert isinstance(error, NoRoomError)
+    assert message in {None, error.message}
+    assert error.hint == f"{hint}; `modelctl show {NAME} --memory` has the reasoning; `--force` starts it anyway"
+    assert error.details["cause"] == "memory"
+
+
+def test_the_flags_that_are_named_make_it_fit() -> None:
+    for machine in (gpus(2, 12), gpus(8, 12), gpus(1, 80, free=40)):
+        flags = told(judged(machine=machine, max_model_len="8k" if len(machine.gpus or ()) == 1 else None)).details[
+            "flags"
+        ]
+        assert judged(*flags, machine=machine).refusal is None
+
+
+def test_terms_of_the_user_count() -> None:
+    assert judged("--kv-cache-memory-bytes", "1G", machine=gpus(1, 24)).settings.max_model_len == "auto"
+    assert told(judged("--kv-cache-memory-bytes", "20G", machine=gpus(1, 24))).exit_code == 5
+    small = judged("--kv-cache-memory-bytes=64M", machine=ram(64), max_model_len="8k")
+    assert "1.1 GB of KV cache of 8,000 tokens" in told(small).message
+    assert judged("--kv-cache-dtype", "fp8", machine=gpus(1, 24)).note != judged(machine=gpus(1, 24)).note
+    assert judged(machine=ram(64), environ={"VLLM_CPU_KVCACHE_SPACE": "1"}).settings.max_model_len == "auto"
+
+
+def test_the_cache_on_the_cpu_leaves_room_for_the_weights() -> None:
+    # A quarter of the memory is more than what the weights leave.
+    verdict = judged(machine=ram(22), context=8192, billions=8.9)
+    words = verdict.settings.extra
+    assert (verdict.refusal, words[0]) == (None, "--kv-cache-memory-bytes")
+    assert GIB < int(words[1]) < 22 * GIB // 4
+    # Elsewhere it is left to the plan.
+    assert judged(machine=ram(64), context=8192).settings.extra == ()
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--hf-overrides={}",
+        "--quantization=fp8",
+        "-q=fp8",
+        "--cpu-offload-gb=10",
+        "--data-parallel-size=2",
+        "--config=x",
+    ],
+)
+def test_what_nobody_can_tell_is_not_refused(flag: str) -> None:
+    assert judged(flag, machine=gpus(1, 12)) == Verdict(settings=Settings(extra=(flag,)))
+
+
+def test_nothing_is_said_of_other_machines() -> None:
+    assert judged(machine=gpus(1, 12), ray=True).refusal is None
+    many: dict[str, Any] = {"nnodes": 2, "node_rank": 0, "master_addr": "10.0.0.1", "tensor_parallel_size": 16}
+    assert judged(machine=gpus(8, 12), **many).refusal is None
+    unknown = Machine(None, 64 * GIB, 60 * GIB)
+    model = preflight.Model(id=NAME, need=None, architecture=None, context=None)
+    assert preflight.judge(model, engine("rocm"), Settings(), unknown, environ={}).refusal is None
+
+
+def test_more_gpus_than_there_are() -> None:
+    error = told(judged(machine=gpus(2, 80), tensor_parallel_size=4))
+    assert error.message == "`--tensor-parallel-size` asks for 4 GPUs, and this machine has 2"
+    assert error.hint == (
+        "`--tensor-parallel-size 2`, or more machines with `--nnodes` or `--ray`; `--force` starts it anyway"
+    )
+    both = told(judged("-pp", "2", machine=gpus(2, 80), tensor_parallel_size=2))
+    assert both.message == "the parallel sizes ask for 4 GPUs, and this machine has 2"
+    assert both.exit_code == 5
+
+
+def test_what_the_model_forbids() -> None:
+    error = told(judged(machine=gpus(1, 80), max_model_len="256k"))
+    assert isinstance(error, UsageError)
+    assert error.message == f"`--max-model-len` asks for 256,000 tokens, and `{NAME}` takes 131,072"
+    allowed = judged(machine=gpus(1, 80), max_model_len="132k", environ={"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"})
+    assert allowed.refusal is None
+    heads = told(judged("-tp=3", machine=gpus(4, 80)))
+    assert heads.message == f"the 32 attention heads of `{NAME}` cannot be divided among 3 devices"
+    assert heads.hint == "it can be divided among 2, 4, 8, 16; `--force` starts it anyway"
+
+
+def test_an_architecture_that_this_vllm_does_not_know(tmp_path: Path) -> None:
+    package = write(tmp_path)
+    strange: dict[str, Any] = {"machine": gpus(1, 80), "package": package, "architecture": "Nope"}
+    error = told(judged(**strange))
+    assert error.message == f"`{NAME}` cannot be served: vLLM 0.33.0 does not know `Nope`"
+    assert error.hint == "another vLLM may know it: `--python` names one; `--force` starts it anyway"
+    assert judged("--trust-remote-code", **strange).refusal is None
+    assert judged("--model-impl", "transformers", **strange).refusal is None
+    own = tmp_path / "vllm-0.33.0.dist-info" / "entry_points.txt"
+    plugin = tmp_path / "acme_models-1.0.dist-info" / "entry_points.txt"
+    for path in (own, plugin):
+        path.parent.mkdir()
+    own.write_text("[vllm.general_plugins]\nlora = vllm.plugins:lora\n")
+    assert judged(**strange).refusal is not None
+    plugin.write_text("[vllm.general_plugins]\nnope = acme:register\n")
+    assert judged(**strange).refusal is None
+
+
+def test_a_configuration_that_tells_no_cache() -> None:
+    strange: dict[str, Any] = {"model_type": "strange"}
+    assert judged(machine=gpus(1, 24), config=strange).refusal is None
+    assert told(judged(machine=gpus(1, 12), config=strange)).message == (
+        f"`{NAME}` does not fit: its configuration does not tell how large its KV cache is, "
+        "but its weights alone are too large"
+    )
+
+
+@pytest.mark.parametrize(("count", "code"), [(1, 5), (8, None)])
+def test_the_gpus_are_those_that_nvidias_tool_tells_of(
+    play: Play,  # noqa: F811
+    tmp_path: Path,
+    count: int,
+    code: int | None,
+) -> None:
+    driver = tmp_path / "root" / "dev" / "nvidiactl"
+    driver.parent.mkdir(parents=True)
+    driver.touch()
+    rows = [row(at, name="RTX", total="24564", free="24210") for at in range(count)]
+    project = projects.locate(environ=play(*rows), cwd=tmp_path)
+    with fitting.asked(project, root=tmp_path / "root") as here:
+        verdict = judged(machine=here.machine, tensor_parallel_size=count, billions=70)
+    assert (verdict.refusal and verdict.refusal.exit_code) == code
+
+
+def test_a_driver_that_hangs_refuses_nobody(play: Play, tmp_path: Path) -> None:  # noqa: F811
+    driver = tmp_path / "root" / "dev" / "nvidiactl"
+    driver.parent.mkdir(parents=True)
+    driver.touch()
+    project = projects.locate(environ=play(row(0), does="sleep 60"), cwd=tmp_path)
+    with fitting.asked(project, root=tmp_path / "root", patience=0.2) as here:
+        machine = here.machine
+    need = Need(weights=900 * GIB, config=LLAMA, context=8192)
+    model = preflight.Model(id=NAME, need=need, architecture=KNOWN, context=8192)
+    assert preflight.judge(model, engine("cuda"), Settings(), machine, environ={}).refusal is None
+
+
+def test_a_cache_of_so_many_bytes_is_what_is_left_over() -> None:
+    assert told(judged("--kv-cache-memory-bytes", str(64 * MIB), machine=ram(64), max_model_len="8k")).details["needed"]

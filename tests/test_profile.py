@@ -1,0 +1,160 @@
+"""`modelctl.toml`: what it gives vLLM, and how a wrong one is told."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelctl import project as projects
+from modelctl.engine import profile
+from modelctl.errors import UsageError
+from modelctl.project import Project
+
+NAME = "acme/tiny"
+WHOLE = """
+[serve]
+port = 8001
+max-num-seqs = 64
+enforce_eager = true
+seed = -1
+
+[serve.models."acme/tiny"]
+host = "0.0.0.0"
+served-model-name = "tiny"
+max-model-len = "8k"
+enforce-eager = false
+api-key-file = "keys/tiny"
+lora = {sql = "acme/sql", "my tune" = "./tune"}
+hf-overrides = {rope_parameters = {factor = 4.0}}
+allowed-local-media-path = "/data"
+limit-mm-per-prompt.image = 2
+middleware = ["one.Two", "three.Four"]
+allowed-origins = ["*"]
+cudagraph-capture-sizes = [1, 2]
+disable-log-stats = false
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Project:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / ".gitkeep").touch()
+    return projects.locate(cwd=tmp_path, environ={})
+
+
+def read(here: Project, text: str) -> profile.Settings:
+    here.settings_file.write_text(text, encoding="utf-8")
+    return profile.read(here)
+
+
+def test_none_is_no_setting(here: Project) -> None:
+    assert profile.read(here).of(NAME) == profile.Profile(folder=here.folder)
+
+
+def test_a_models_table_stands_over_the_defaults(here: Project) -> None:
+    found = read(here, WHOLE).of(NAME)
+    assert (found.host, found.port, found.served_names) == ("0.0.0.0", 8001, ("tiny",))  # noqa: S104 - not a bind
+    assert found.api_key_file == here.folder / "keys" / "tiny"
+    assert found.loras == {"sql": "acme/sql", "my tune": "./tune"}
+    assert found.words() == (
+        *("--max-num-seqs", "64", "--no-enforce-eager", "--seed=-1", "--max-model-len", "8k"),
+        *("--hf-overrides", '{"rope_parameters": {"factor": 4.0}}', "--allowed-local-media-path", "/data"),
+        *("--limit-mm-per-prompt", '{"image": 2}', "--middleware", "one.Two", "--middleware", "three.Four"),
+        *("--allowed-origins", '["*"]', "--cudagraph-capture-sizes", "1", "2"),
+    )
+    other = read(here, WHOLE).of("acme/other")
+    assert (other.port, other.host, other.words()) == (
+        8001,
+        None,
+        ("--max-num-seqs", "64", "--enforce-eager", "--seed=-1"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("over", "gone"),
+    [
+        (["--max-model-len", "1"], "--max-model-len"),
+        (["--max_model_len=1"], "--max-model-len"),
+        (["--no-enforce-eager"], "--enforce-eager"),
+        (["-tp", "2"], "--tensor-parallel-size"),
+    ],
+)
+def test_a_flag_stands_over_the_file(here: Project, over: list[str], gone: str) -> None:
+    text = "[serve]\nmax-model-len = 2\nenforce-eager = true\ntensor-parallel-size = 4\nkv-cache-dtype-skip = 1\n"
+    words = read(here, text).of(NAME).words(over=[*over, "--kv-cache-dtype", "fp8"])
+    left = {"--max-model-len", "--enforce-eager", "--tensor-parallel-size", "--kv-cache-dtype-skip"} - {gone}
+    assert {word for word in words if word.startswith("--")} == left
+
+
+WRONG = [
+    ("\n[server]\nport = 1\n", "line 2: `server` is no table that modelctl knows"),
+    ("serve = 3\n", "line 1: `serve` is no table"),
+    ('[serve]\nport = "8000"\n', "line 2: `serve.port` is not a number from 0 to 65535"),
+    ("[serve]\nport = 65536\n", "line 2: `serve.port` is not a number from 0 to 65535"),
+    ("[serve]\n\nhost = ''\n", 'line 3: `serve.host` is not an address, as in `host = "0.0.0.0"`'),
+    ("[serve]\nlora = 'a=b'\n", 'line 2: `serve.lora` is not a table, as in `lora = {sql = "acme/sql-lora"}`'),
+    ("[serve]\nserved-model-name = []\n", "line 2: `serve.served-model-name` is not a name or a list of names"),
+    ("[serve]\ndtype = 1979-05-27\n", "line 2: `serve.dtype` has a value that no flag can have"),
+    ("[serve]\nx = [\n 1,\n [2],\n]\n", "line 2: `serve.x` has a value that no flag can have"),
+    ("[serve]\nx = nan\n", "line 2: `serve.x` has a value that no flag can have"),
+    ("[serve]\n'--dtype' = 1\n", "line 2: `serve.--dtype` is no name of a flag"),
+    ("[serve]\nmax-model-len = 1\nmax_model_len = 1\n", "line 3: `serve.max_model_len` is there twice"),
+    ("[serve]\n# a secret\napi_key = 'x'\n", "line 3: `serve.api_key` cannot stand in this file"),
+    ("[serve]\nmodel = 'x'\n", "line 2: `serve.model` cannot stand in this file"),
+    ("[serve]\nnode-rank = 1\n", "line 2: `serve.node-rank` cannot stand in this file"),
+    ("[serve.models.tiny--x]\nport = 1\n", "line 1: `serve.models.tiny--x` is no model"),
+    ("[serve]\nmodels.'a/b'.port = ''\n", 'line 2: `serve.models."a/b".port` is not a number from 0 to 65535'),
+    ("[serve.models]\n'a/b' = 1\n", 'line 2: `serve.models."a/b"` is no table'),
+    (
+        '[serve]\nseed = 1\n[serve.models."acme/tiny"]\nseed = 1\nray = 1\n',
+        'line 5: `serve.models."acme/tiny".ray` is not `true` or `false`',
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG)
+def test_a_wrong_file_is_told_with_line_and_key(here: Project, text: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(here, text)
+    assert caught.value.message == f"`{here.settings_file}`, {message}"
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [("[serve\n", "(at line 1, column 7)"), ("[serve]\na = 1\na = 2\n", "(at line 3, column 6)")],
+)
+def test_what_is_no_toml_is_told_with_its_place(here: Project, text: str, place: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(here, text)
+    # The words are the library's, and differ with its version.
+    assert caught.value.message.startswith(f"`{here.settings_file}` is no TOML: ")
+    assert caught.value.message.endswith(place)
+
+
+def test_a_file_that_is_no_text(here: Project) -> None:
+    here.settings_file.write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="is no UTF-8 text"):
+        profile.read(here)
+
+
+KEYS = st.sampled_from(["serve", "models", "acme/tiny", "port", "host", "lora", "ray", "x", "--y", ""])
+SCALARS = st.integers() | st.booleans() | st.text(max_size=5) | st.floats()
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4), max_leaves=12
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(document=st.dictionaries(KEYS, VALUES, max_size=4))
+def test_any_document_is_settings_or_an_error_of_ours(document: dict[str, object]) -> None:
+    wrong: profile._WrongError | None = None
+    found = None
+    try:
+        found = profile._checked(Path("/nowhere"), {"serve": document})
+    except profile._WrongError as caught:
+        wrong = caught
+    assert (wrong is None) != (found is None)
+    assert wrong is None or wrong.keys[0] == "serve"
+    assert found is None or all(isinstance(word, str) for word in found.of(NAME).words())
