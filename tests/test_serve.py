@@ -130,7 +130,7 @@ def test_serves_until_it_is_told_to_end(
         "T s  reading the model's configuration (StandinForCausalLM)\n"
         "T s  starting the engine\n"
         "T s  loading the weights\n"
-        "T s  setting up the KV cache (131,072 tokens)\n"
+        "T s  setting up the KV cache (131,072 tokens, 64 requests of 2,048)\n"
         "T s  starting the server\n"
         "T s  ready; Ctrl-C stops it\n"
         "stopping (SIGTERM)\n"
