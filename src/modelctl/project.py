@@ -144,16 +144,34 @@ def vllm_python(project: Project) -> Path | None:
     return _expanded(named) if named else None
 
 
-def child_environment(project: Project, *, offline: bool) -> dict[str, str]:
+def vllm_image(project: Project) -> str | None:
+    """The container image whose vLLM the user wants (`MODELCTL_VLLM_IMAGE`)."""
+    return project.environ.get("MODELCTL_VLLM_IMAGE") or None
+
+
+def container_tool(project: Project) -> str | None:
+    """The tool that is to run containers (`MODELCTL_CONTAINER_TOOL`), by its name or path."""
+    return project.environ.get("MODELCTL_CONTAINER_TOOL") or None
+
+
+def image_caches(content: str) -> Path:
+    """What the vLLM of a container image keeps beside models; `content` is the hash of the image."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("modelctl")) / "images" / content[:12]
+
+
+def child_environment(project: Project, *, offline: bool, caches: Path | None = None) -> dict[str, str]:
     """The environment of a vLLM that serves from the project's store.
 
     Hub caches point at the project; the token stays the user's own file, and an offline child gets none; what tools
-    keep beside models (remote code, Xet, assets, compiled kernels) lies in the user's own cache, shared by projects.
+    keep beside models (remote code, Xet, assets, compiled kernels) lies in the user's own cache, shared by projects, or
+    in `caches`.
     """
     import platformdirs
 
     environ = {name: value for name, value in project.environ.items() if name not in _DROPPED_FOR_CHILDREN}
-    own = Path(platformdirs.user_cache_dir("modelctl"))
+    own = caches or Path(platformdirs.user_cache_dir("modelctl"))
     environ |= {"HF_HOME": str(project.models_dir.absolute()), "HF_HUB_CACHE": str(project.hub.absolute())}
     for name, folder in (
         ("HF_MODULES_CACHE", own / "modules"),

@@ -36,9 +36,12 @@ def show(
     lines += [f"{name}={shlex.quote(value)}" for name, value in new.items()]
     if key_file is not None:
         lines.append(f'{api_key.VARIABLE}="$(cat {shlex.quote(str(key_file))})"')
-    lines.append(shlex.join(argv[:4]))
-    lines += [shlex.join(words) for words in _by_flag(argv[4:])]
-    out.line(" \\\n  ".join(["env", *lines]))
+    # `docker run`, or the interpreter with our launcher, the command and the model.
+    first = 4 if planned.engine.image is None else 2
+    lines.append(shlex.join(argv[:first]))
+    lines += [shlex.join(words) for words in _by_flag(argv[first:])]
+    made = [f"mkdir -p {shlex.join(str(folder) for folder in planned.folders)} &&"] if planned.folders else []
+    out.line(" \\\n  ".join([" ".join([*made, "env"]), *lines]))
 
 
 def _by_flag(words: tuple[str, ...]) -> list[list[str]]:

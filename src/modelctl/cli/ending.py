@@ -59,6 +59,10 @@ def finish(
         raise ModelctlError(
             f"processes of vLLM could not be ended: {pids}", hint=f"`kill -9 {pids}`", **_details(result)
         )
+    if result.container_left is not None:
+        raise ModelctlError(
+            "the container of vLLM could not be removed", hint=f"`{result.container_left}`", **_details(result)
+        )
     if not ending.is_wanted:
         _fail(out, planned, result, timeout=timeout)
     code = 128 + ending.asked if ending.asked and (detached or ending.asked == signal.SIGINT) else 0

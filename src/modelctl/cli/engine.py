@@ -114,13 +114,18 @@ def status(
     python: Annotated[
         Path | None, typer.Option("--python", metavar="INTERPRETER", help="Ask this interpreter, not those in turn.")
     ] = None,
+    image: Annotated[
+        str | None, typer.Option("--image", metavar="IMAGE", help="Ask this container image, not those in turn.")
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Show which vLLM is used, and why."""
     from modelctl.engine import discovery, gpus, home
 
     out = show.Output(json=json)
-    engine = discovery.find(projects.locate(), python=python)
+    if python is not None and image is not None:
+        raise UsageError("`--python` and `--image` contradict each other", hint="give one of them")
+    engine = discovery.find(projects.locate(), python=python, image=image)
     problem = discovery.unusable(engine) if engine else None
     if json:
         error = show.error_object(problem) if problem else None
@@ -135,7 +140,8 @@ def _show_status(out: show.Output, engine: "Engine | None", problem: "ModelctlEr
     own = _own_object(home.default())
     out.line(f"vLLM    {_described(engine) if engine else 'none'}")
     if engine:
-        out.line(f"python  {engine.python}")
+        if engine.image is None:
+            out.line(f"python  {engine.python}")
         out.line(f"found   {engine.how}")
     out.line(f"own     {own['path']} ({own['state'] + ', ' + show.size(own['size']) if own['state'] else 'none'})")
     out.line(f"GPU     {_GPUS[gpus.gpu()]}")
@@ -204,6 +210,7 @@ def engine_object(engine: "Engine | None") -> dict[str, Any]:
         "distribution": engine.distribution if engine else None,
         "python": engine.python if engine else None,
         "how": engine.how if engine else None,
+        "image": engine.image.name if engine and engine.image else None,
     }
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modelctl import project as projects
 from modelctl.cli import output as show
 from modelctl.errors import ModelctlError, UsageError
 
@@ -31,6 +32,8 @@ class Wishes:
     max_model_len: str | None
     gpu_memory_utilization: float | None
     tensor_parallel_size: int | None
+    python: Path | None
+    image: str | None
     loras: tuple[str, ...]
     api_key_file: Path | None
     nnodes: int | None
@@ -42,10 +45,14 @@ class Wishes:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """The settings of one start, and the project with the key that requests need in its environment."""
+    """The settings of one start, and the project with the key that requests need in its environment.
+
+    `image` is the container image that is to be run, where one is wanted.
+    """
 
     project: "Project"
     settings: "Settings"
+    image: str | None
 
 
 def check(wishes: Wishes) -> None:
@@ -61,6 +68,8 @@ def check(wishes: Wishes) -> None:
             extra=wishes.extra,
         )
     )
+    if wishes.python is not None and wishes.image is not None:
+        raise UsageError("`--python` and `--image` contradict each other", hint="give one of them")
     lora.parsed(wishes.loras)
     if wishes.loras and command.given(wishes.extra, "--lora-modules") is not None:
         raise UsageError("`--lora` and `--lora-modules` contradict each other", hint="give one of them")
@@ -103,7 +112,10 @@ def settle(project: "Project", wishes: Wishes, profiles: "Profiles", model_id: s
     if key_file is not None:
         project = replace(project, environ={**project.environ, api_key.VARIABLE: api_key.read(key_file)})
         settings = replace(settings, api_key_file=key_file.absolute())
-    return Prepared(project=project, settings=settings)
+    # What names a vLLM in the environment stands over the file too.
+    is_named = wishes.python or projects.vllm_python(project) or projects.vllm_image(project)
+    image = wishes.image or (None if is_named else mine.image)
+    return Prepared(project=project, settings=settings, image=image)
 
 
 def judged(prepared: Prepared, choice: "Choice", facts: "Facts", engine: "Engine", machine: "Asked") -> "Verdict":

@@ -63,6 +63,7 @@ def server_object(server: "Server") -> dict[str, Any]:
         "url": record.url,
         "pid": record.pid,
         "engine_pid": record.engine_pid,
+        "container": record.container,
         "state": server.state,
         "stage": record.stage,
         "since": record.since,

@@ -29,6 +29,7 @@ Examples:
   modelctl serve acme/tiny --pull
   modelctl serve acme/tiny --detach --ttl 30m
   modelctl serve acme/tiny --lora sql=acme/tiny-sql --api-key-file key.txt
+  modelctl serve acme/tiny --image vllm/vllm-openai:v0.33.0
   modelctl serve acme/tiny -- --enforce-eager --dtype float16
   modelctl serve acme/tiny --dry-run
 
@@ -57,6 +58,10 @@ def serve(
     ] = None,
     python: Annotated[
         Path | None, typer.Option("--python", metavar="PATH", help="An interpreter or environment that has vLLM.")
+    ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option("--image", metavar="IMAGE", help="A container image that has vLLM, for docker or podman."),
     ] = None,
     pull: Annotated[bool, typer.Option("--pull", help="Pull the model first where it is not here.")] = False,
     max_model_len: Annotated[
@@ -117,6 +122,8 @@ def serve(
         max_model_len=max_model_len,
         gpu_memory_utilization=gpu_memory_utilization,
         tensor_parallel_size=tensor_parallel_size,
+        python=python,
+        image=image,
         loras=tuple(lora or ()),
         api_key_file=api_key_file,
         nnodes=nnodes,
@@ -131,7 +138,7 @@ def serve(
     with preparing.looking(project) as machine:
         choice, facts = _chosen(project, out, name, pull=pull, dry_run=dry_run)
         prepared = preparing.settle(project, wishes, profiles, choice.model.id)
-        engine = discovery.required(project, python=python)
+        engine = discovery.required(project, python=python, image=prepared.image)
         if (problem := discovery.unusable(engine)) is not None and not dry_run:
             raise problem
         verdict = preparing.judged(prepared, choice, facts, engine, machine)

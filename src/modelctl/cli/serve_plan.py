@@ -74,6 +74,7 @@ def plan_object(planned: "ServePlan") -> dict[str, Any]:
             "version": engine.version,
             "device": engine.device,
             "how": engine.how,
+            "image": engine.image and engine.image.name,
         },
         "loras": [
             {"name": lora.name, "id": lora.id, "commit": lora.commit, "path": lora.path}

@@ -114,6 +114,7 @@ def _engine_object(found: Situation) -> dict[str, Any]:
         "device": engine and engine.device,
         "how": engine and engine.how,
         "python": engine and engine.python,
+        "image": engine and engine.image and engine.image.name,
         "problem": found.engine_problem,
     }
 

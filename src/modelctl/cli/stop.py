@@ -54,6 +54,8 @@ def stop(
     if survivors:
         pids = " ".join(str(pid) for pid in survivors)
         raise ModelctlError(f"processes of vLLM could not be ended: {pids}", hint=f"`kill -9 {pids}`")
+    if left := [one.container_left for one in ended if one.container_left is not None]:
+        raise ModelctlError("a container of vLLM could not be removed", hint="; ".join(f"`{one}`" for one in left))
     if json:
         out.event("done", stopped=len(ended))
 

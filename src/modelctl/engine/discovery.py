@@ -1,6 +1,7 @@
 """Which interpreter has vLLM, its version and its device, without importing it."""
 
 import json
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from modelctl import project as projects
-from modelctl.engine import gpus, home
-from modelctl.errors import ModelctlError, NoRoomError, NotAllowedError, NotFoundError
+from modelctl.engine import container, gpus, home, images, keeper
+from modelctl.engine.images import Image
+from modelctl.errors import ModelctlError, NoRoomError, NotAllowedError, NotFoundError, UsageError
 from modelctl.project import Project
 
 Device = Literal["cuda", "rocm", "cpu", "tpu", "xpu"]
@@ -28,7 +30,10 @@ _INSTALL_CPU = "`modelctl engine install --cpu` puts the build for the CPU into 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A vLLM: the interpreter that has it, how that was found, and the folder of its package."""
+    """A vLLM: the interpreter that has it, how that was found, and the folder of its package.
+
+    One in a container image is run by the `python` in there, and its package lies nowhere that could be looked at.
+    """
 
     python: Path
     version: str
@@ -36,17 +41,32 @@ class Engine:
     distribution: str
     how: str
     package: Path | None = field(default=None, compare=False)
+    image: Image | None = field(default=None, compare=False)
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words."""
+        return f"`{self.python}`" if self.image is None else f"the image `{self.image.name}`"
 
 
-def find(project: Project, *, python: Path | None = None) -> Engine | None:
-    """The first vLLM of: `python`, `MODELCTL_VLLM_PYTHON`, our own environment, this one, `vllm` on `PATH`.
+def find(project: Project, *, python: Path | None = None, image: str | None = None) -> Engine | None:
+    """The first vLLM of: what is named, our own environment, this one, `vllm` on `PATH`.
 
-    Where one is named, none of the others counts: without a vLLM in it, `NotFoundError`.
+    `python` or `image` name one, else `MODELCTL_VLLM_PYTHON` or `MODELCTL_VLLM_IMAGE` in the environment. Where one is named, none of the others counts: without a vLLM in it, `NotFoundError`.
     """
     if python is not None:
         return _named(python, "named by `--python`", project)
-    if (variable := projects.vllm_python(project)) is not None:
+    if image is not None:
+        return enclosed(project, image)
+    variable, other = projects.vllm_python(project), projects.vllm_image(project)
+    if variable is not None and other is not None:
+        raise UsageError(
+            "`MODELCTL_VLLM_PYTHON` and `MODELCTL_VLLM_IMAGE` contradict each other", hint="take one of them away"
+        )
+    if variable is not None:
         return _named(variable, "named by `MODELCTL_VLLM_PYTHON`", project)
+    if other is not None:
+        return enclosed(project, other)
     for candidate, how in _candidates(project):
         # A broken environment does not hide the next one; named, it would say what it suffers from.
         try:
@@ -58,9 +78,9 @@ def find(project: Project, *, python: Path | None = None) -> Engine | None:
     return None
 
 
-def required(project: Project, *, python: Path | None = None) -> Engine:
+def required(project: Project, *, python: Path | None = None, image: str | None = None) -> Engine:
     """As `find`, with `NotFoundError` where there is no vLLM at all."""
-    engine = find(project, python=python)
+    engine = find(project, python=python, image=image)
     if engine is None:
         raise NotFoundError("no vLLM is installed", hint=INSTALL)
     return engine
@@ -76,7 +96,7 @@ def unusable(engine: Engine, *, root: Path = Path("/")) -> ModelctlError | None:
     if engine.how.startswith("named by"):
         hint += f"; this one is {engine.how}"
     return NoRoomError(
-        f"vLLM {engine.version} of `{engine.python}` is built for {maker} GPUs, and this machine shows none", hint=hint
+        f"vLLM {engine.version} of {engine.place} is built for {maker} GPUs, and this machine shows none", hint=hint
     )
 
 
@@ -113,6 +133,55 @@ def probe(python: Path, *, how: str, environ: Mapping[str, str]) -> Engine | Non
             return Engine(python, version, known, distribution, how, Path(folder))
         case _:
             return None
+
+
+def enclosed(project: Project, name: str) -> Engine:
+    """The vLLM of a container image that is on this machine: its Python is asked as that of an environment is.
+
+    Once: what an image holds is told by its hash, and to start a container takes most of a second.
+    """
+    image = images.find(project, name)
+    answer = images.remembered(image)
+    if answer is None:
+        answer = _inside(image, project.environ)
+        images.remember(image, answer)
+    match answer:
+        case {"version": str(version), "distribution": str(distribution), "device": device}:
+            known = device if device in get_args(Device) else None
+            how = f"container image `{name}`"
+            return Engine(Path("python3"), version, known, distribution, how, image=image)
+        case _:
+            raise NotFoundError(f"the image `{name}` has no vLLM", hint="`vllm/vllm-openai` is that of vLLM itself")
+
+
+def _inside(image: Image, environ: Mapping[str, str]) -> object:
+    """What the probe says in a container of an image."""
+    called = container.name(f"probe-{secrets.token_hex(4)}")
+    try:
+        ran = subprocess.run(
+            container.probe(image, _PROBE, called=called),
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_PATIENCE,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as exc:
+        keeper.remove(str(image.tool.path), called)
+        raise ModelctlError(
+            f"the Python of the image `{image.name}` does not answer within {_PATIENCE:.0f} s", hint="run it by hand"
+        ) from exc
+    except OSError as exc:
+        raise NotAllowedError(f"`{image.tool.path}` cannot be run: {exc.strerror}") from exc
+    answer = _parsed(ran.stdout)
+    if ran.returncode or answer is False:
+        last = (ran.stderr.strip().splitlines() or [f"exit code {ran.returncode}"])[-1]
+        raise NotFoundError(
+            f"the image `{image.name}` has no `python3` that answers: {last}", hint="name an image with vLLM"
+        )
+    return answer
 
 
 def interpreter(named: Path, environ: Mapping[str, str]) -> Path:

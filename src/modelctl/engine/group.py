@@ -17,14 +17,14 @@ _RESIDENT = re.compile(r"^Rss(Anon|File|Shmem):\s+(\d+) kB$", re.MULTILINE)
 _STEP = 0.02
 
 
-def memory(leader: int) -> int | None:
-    """Bytes of memory that the processes of the server hold; `None` where the system does not tell.
+def memory(pids: Iterable[int]) -> int | None:
+    """Bytes of memory that the processes of a server hold; `None` where the system does not tell.
 
     Pages of files, which are for the most part the same libraries, and shared memory are counted once.
     """
     own = files = shared = 0
     found = False
-    for pid in members(leader):
+    for pid in pids:
         with contextlib.suppress(OSError, ValueError):
             status = (_PROC / str(pid) / "status").read_text(encoding="ascii", errors="replace")
             sizes = {name: int(kib) * 1024 for name, kib in _RESIDENT.findall(status)}
@@ -34,12 +34,12 @@ def memory(leader: int) -> int | None:
     return own + files + shared if found else None
 
 
-def cpu_seconds(leader: int) -> float | None:
-    """Seconds that the processes of the server have computed; `None` where the system does not tell.
+def cpu_seconds(pids: Iterable[int]) -> float | None:
+    """Seconds that the processes of a server have computed; `None` where the system does not tell.
 
     It falls when one of them ends.
     """
-    ticks = [_ticks(pid) for pid in members(leader)]
+    ticks = [_ticks(pid) for pid in pids]
     known = [each for each in ticks if each is not None]
     return sum(known) / os.sysconf("SC_CLK_TCK") if known else None
 

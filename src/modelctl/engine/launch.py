@@ -5,7 +5,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -38,7 +38,7 @@ class Start:
 
     `drain` are the seconds that vLLM gives to requests in flight after a request to stop. `ttl` are the seconds without
     any request after which it is ended, `weights` the bytes of the model's, `standstill` the seconds in which nothing
-    happens after its start has failed.
+    happens after its start has failed. `members` finds the processes of which the one started is the leader.
     """
 
     argv: tuple[str, ...]
@@ -49,6 +49,7 @@ class Start:
     ttl: float | None = None
     weights: int | None = None
     standstill: float = standstill.PATIENCE
+    members: Callable[[int], Iterable[int]] = group.members
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +220,7 @@ def _load(
     """Wait until the server is ready, or will not become it any more."""
     begun = time.monotonic()
     log = LogReader(start.log)
-    failure = Standstill(child.pid, patience=start.standstill)
+    failure = Standstill(child.pid, patience=start.standstill, members=start.members)
     course = Course(weights=start.weights)
     said_at, silences = begun, 0
     watcher.loading(course.stage, elapsed=0.0)

@@ -55,6 +55,7 @@ class Profile:
     served_names: tuple[str, ...] = ()
     api_key_file: Path | None = None
     loras: Mapping[str, str] = field(default_factory=dict)
+    image: str | None = None
     nnodes: int | None = None
     master_addr: str | None = None
     ray: bool = False
@@ -167,6 +168,7 @@ _OURS: dict[str, tuple[str, tuple[Callable[[object], bool], str]]] = {
     "served-model-name": ("served_names", (_are_names, "a name or a list of names")),
     "api-key-file": ("api_key_file", (_is_text, "a path")),
     "lora": ("loras", (_are_loras, 'a table, as in `lora = {sql = "acme/sql-lora"}`')),
+    "image": ("image", (_is_text, 'an image, as in `image = "vllm/vllm-openai:v0.33.0"`')),
     "nnodes": ("nnodes", (_is_whole, "a whole number")),
     "master-addr": ("master_addr", (_is_text, "an address")),
     "ray": ("ray", (lambda value: isinstance(value, bool), "`true` or `false`")),

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from modelctl.engine import diagnosis, group, logs, probing
+from modelctl.engine import diagnosis, enclosed, group, logs, probing
 from modelctl.engine.servers import ServerRecord
 from modelctl.errors import NotFoundError, UsageError
 
@@ -101,15 +101,15 @@ def only(records: Sequence[ServerRecord]) -> ServerRecord:
 
 def _asked(record: ServerRecord, on_gpus: Mapping[int, int]) -> Server:
     load = probing.load(record.url) if record.state == "ready" else None
-    members = group.members(record.engine_pid) if record.engine_pid is not None else ()
+    pids = enclosed.members(record)
     is_silent = record.state == "ready" and load is None and not probing.is_healthy(record.url)
     return Server(
         record=record,
         state="silent" if is_silent else record.state,
         requests=load.requests if load else None,
         kv_cache=load.kv_cache if load else None,
-        memory=group.memory(record.engine_pid) if record.engine_pid is not None else None,
-        gpu_memory=sum(on_gpus.get(pid, 0) for pid in members) or None,
+        memory=group.memory(pids),
+        gpu_memory=sum(on_gpus.get(pid, 0) for pid in pids) or None,
     )
 
 

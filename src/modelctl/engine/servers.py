@@ -34,7 +34,8 @@ class ServerRecord:
     `pid` and `started` are those of the `modelctl` that watches it, on the machine or in the container `host`;
     `engine_pid` and `engine_started` are vLLM's. `requests` are those in flight, `None` where nobody asked. `drain` are
     the seconds that those get at the end, `ttl` those of idleness after which it ends by itself. Of one that `failed`
-    there is why (`cause`, `reason`), with which exit code of vLLM's, and when (`ended`).
+    there is why (`cause`, `reason`), with which exit code of vLLM's, and when (`ended`). `container` is the name of the
+    one that it runs in, `container_tool` is who knows it; then `engine_pid` is the command that waits for it.
     """
 
     id: str
@@ -61,6 +62,8 @@ class ServerRecord:
     reason: str | None = None
     engine_exit: int | None = None
     ended: datetime | None = None
+    container: str | None = None
+    container_tool: Path | None = None
 
     def __str__(self) -> str:
         return f"`modelctl serve {self.model}` (pid {self.pid}, {self.url})"
@@ -113,6 +116,7 @@ def write(record: ServerRecord, *, state_dir: Path | None = None) -> None:
         "ended": record.ended and record.ended.isoformat(),
         "log": str(record.log),
         "run_folder": str(record.run_folder),
+        "container_tool": record.container_tool and str(record.container_tool),
     }
     changes.write_file(_file(record.id, state_dir), json.dumps(value, indent=1), mode=0o600)
 
@@ -189,6 +193,7 @@ def _read(path: Path) -> ServerRecord | None:
         value = json.loads(path.read_bytes())
         known = {name: value[name] for name in ServerRecord.__slots__ if name in value}
         known |= {name: Path(known[name]) for name in ("path", "log", "run_folder")}
+        known |= {name: Path(known[name]) for name in ("container_tool",) if known.get(name)}
         known |= {name: datetime.fromisoformat(known[name]) for name in ("since", "ended") if known.get(name)}
         record = ServerRecord(**known)
     except (OSError, ValueError, KeyError, TypeError):

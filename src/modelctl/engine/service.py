@@ -5,13 +5,26 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from modelctl import process
 from modelctl import project as projects
-from modelctl.engine import command, diagnosis, launch, logs, machine, memory, ports, servers, stages
+from modelctl.engine import (
+    command,
+    container,
+    diagnosis,
+    enclosed,
+    group,
+    launch,
+    logs,
+    machine,
+    memory,
+    ports,
+    servers,
+    stages,
+)
 from modelctl.engine.command import Command, Settings
 from modelctl.engine.diagnosis import Cause
 from modelctl.engine.discovery import Engine
@@ -19,6 +32,7 @@ from modelctl.engine.launch import Ending, Start, StopRequests, Watcher
 from modelctl.engine.servers import ServerRecord
 from modelctl.engine.stages import Stage
 from modelctl.project import Project
+from modelctl.store import changes
 
 _TAIL = 10
 _TEMPLATES = ("chat_template.jinja", "chat_template.json", "tekken.json")
@@ -38,7 +52,10 @@ class Served:
 
 @dataclass(frozen=True, kw_only=True)
 class ServePlan:
-    """All that a start needs. `chats`: the model knows a conversation; `offline`: it gets no network."""
+    """All that a start needs. `chats`: the model knows a conversation; `offline`: it gets no network.
+
+    `folders` have to be there before it.
+    """
 
     served: Served
     engine: Engine
@@ -49,21 +66,28 @@ class ServePlan:
     chats: bool
     with_key: bool
     temporary: Path
+    folders: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """How the serving ended: why it failed, where it did, and the end of its log."""
+    """How the serving ended: why it failed, where it did, and the end of its log.
+
+    `container_left` is the command that removes its container, where that could not be removed.
+    """
 
     ending: Ending
     cause: Cause | None
     tail: tuple[str, ...]
     log: Path
+    container_left: str | None = None
 
 
 def plan(project: Project, served: Served, engine: Engine, settings: Settings) -> ServePlan:
     """Build command line and environment. Reads the model's configuration and the machine's memory, writes nothing."""
     command.check(settings)
+    if engine.image is not None:
+        settings = replace(settings, extra=container.absolute(settings.extra, Path.cwd()))
     # A model whose code or parts lie in other repositories may need the network; the user says so.
     offline = project.environ.get("HF_HUB_OFFLINE", "").upper() not in {"0", "FALSE", "NO", "OFF"}
     kv_cache = None
@@ -74,7 +98,15 @@ def plan(project: Project, served: Served, engine: Engine, settings: Settings) -
         kv_cache = memory.kv_cache_on_cpu(config, context=context, available=machine.available_memory())
     snapshot = served.snapshot.absolute()
     argv = command.serve(engine.python, snapshot, settings, version=engine.version, kv_cache_bytes=kv_cache)
-    environ = command.environment(projects.child_environment(project, offline=offline))
+    caches = None if engine.image is None else projects.image_caches(engine.image.id)
+    environ = command.environment(projects.child_environment(project, offline=offline, caches=caches))
+    folders: tuple[Path, ...] = ()
+    if engine.image is not None and caches is not None:
+        models, hub = (snapshot, *(lora.path for lora in settings.loras)), None if offline else project.hub.absolute()
+        environ = container.environment(environ, caches)
+        inside = container.inside(caches, models, argv[2:], environ=environ, hub=hub)
+        argv = container.run(engine.image, argv[2:], environ=environ, inside=inside, device=engine.device)
+        folders = inside.writing
     return ServePlan(
         served=served,
         engine=engine,
@@ -85,6 +117,7 @@ def plan(project: Project, served: Served, engine: Engine, settings: Settings) -
         chats=_chats(served.snapshot) or command.given(settings.extra, "--chat-template") is not None,
         with_key=bool(project.environ.get("VLLM_API_KEY")),
         temporary=Path(project.environ.get("TMPDIR") or "/tmp"),  # noqa: S108 - where temporary folders belong
+        folders=folders,
     )
 
 
@@ -107,6 +140,7 @@ def execute(
     what = f"serve {planned.served.id}"
     with StopRequests() as requests, ports.held(settings.port, what, state_dir=state_dir):
         ports.check(settings.host, settings.port)
+        enclosed.sweep(state_dir)
         servers.sweep(state_dir, model=planned.served.id)
         record = _record(planned, state_dir, ttl=ttl, detached=detached)
         failed = None
@@ -115,9 +149,12 @@ def execute(
             start = _start(planned, record)
             killed_before = machine.killed_for_memory()
             recorder = _Recorder(record, watcher, state_dir)
-            ending = launch.run(start, requests=requests, watcher=recorder, timeout=timeout)
-            result = _result(planned, record, ending, killed_before)
-            if detached and not ending.is_wanted:
+            try:
+                ending = launch.run(start, requests=requests, watcher=recorder, timeout=timeout)
+            finally:
+                left = enclosed.remove(record)
+            result = replace(_result(planned, record, ending, killed_before), container_left=left)
+            if left is not None or (detached and not ending.is_wanted):
                 failed = _failed(recorder.record, result)
             return result
         finally:
@@ -160,7 +197,7 @@ class _Recorder:
 def _record(planned: ServePlan, state_dir: Path | None, *, ttl: float | None, detached: bool) -> ServerRecord:
     server_id, served = servers.new_id(), planned.served
     log = servers.log_file(served.id, server_id, state_dir=state_dir)
-    pid = os.getpid()
+    pid, image = os.getpid(), planned.engine.image
     record = ServerRecord(
         id=server_id,
         model=served.id,
@@ -180,22 +217,29 @@ def _record(planned: ServePlan, state_dir: Path | None, *, ttl: float | None, de
         detached=detached,
         drain=planned.settings.drain,
         ttl=ttl,
+        container=container.name(server_id) if image else None,
+        container_tool=image.tool.path if image else None,
     )
     servers.write(record, state_dir=state_dir)
     return record
 
 
 def _start(planned: ServePlan, record: ServerRecord) -> Start:
-    environ = dict(planned.command.environ)
+    argv, environ = planned.command.argv, dict(planned.command.environ)
     private = command.private(record.run_folder, supervisor=record.pid, inherited=environ)
+    if record.container is not None:
+        argv = container.kept(argv, record.container)
+    for folder in planned.folders:
+        changes.make_folder(folder)
     return Start(
-        argv=planned.command.argv,
+        argv=argv,
         environ=environ | private,
         log=record.log,
         url=planned.url,
         drain=record.drain,
         ttl=record.ttl,
         weights=planned.served.weights,
+        members=group.members if record.container is None else lambda _: enclosed.members(record),
     )
 
 
@@ -205,6 +249,8 @@ def _failed(record: ServerRecord, result: Result) -> ServerRecord:
     reason = cause.message if cause else "it does not say why"
     if ending.timed_out:
         reason = "it was not ready in the time that it got"
+    if result.container_left is not None:
+        reason = f"its container could not be removed: `{result.container_left}`"
     return servers.changed(
         record,
         state="failed",
@@ -221,6 +267,8 @@ def _result(planned: ServePlan, record: ServerRecord, ending: Ending, killed_bef
         return Result(ending=ending, cause=None, tail=(), log=record.log)
     lines = logs.last_lines(record.log)
     cause = diagnosis.cause(lines, model=planned.served.id)
+    if planned.engine.image is not None and ending.engine_exit in container.REFUSED:
+        cause = Cause("engine", *container.refusal(lines))
     killed = machine.killed_for_memory()
     # The kernel writes into no log of ours: a process is simply gone.
     if (cause is None or cause.kind == "unknown") and killed is not None and killed > (killed_before or 0):

@@ -5,7 +5,7 @@ and that from then on nothing is said and next to nothing is computed.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from modelctl.engine import diagnosis, group
 
@@ -21,10 +21,13 @@ _STEP = 1.0
 
 
 class Standstill:
-    """Watches the start of a server, whose processes are those of the session of `leader`."""
+    """Watches the start of a server, whose processes `members` finds: those of the session of `leader`."""
 
-    def __init__(self, leader: int, *, patience: float = PATIENCE) -> None:
+    def __init__(
+        self, leader: int, *, patience: float = PATIENCE, members: Callable[[int], Iterable[int]] = group.members
+    ) -> None:
         self._leader = leader
+        self._members = members
         self._patience = patience
         self._failed_at: float | None = None
         self._quiet_since = 0.0
@@ -51,7 +54,7 @@ class Standstill:
         if now - self._failed_at >= _AT_MOST:
             return True
         if now - self._looked_at >= min(_STEP, self._patience / 3):
-            computed = group.cpu_seconds(self._leader)
+            computed = group.cpu_seconds(self._members(self._leader))
             if computed is not None:
                 self._is_busy(computed, now)
             self._looked_at = now

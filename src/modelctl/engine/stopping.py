@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from modelctl import process
-from modelctl.engine import group, servers
+from modelctl.engine import enclosed, group, servers
 from modelctl.engine.servers import ServerRecord
 from modelctl.errors import NotAllowedError
 
@@ -24,12 +24,16 @@ How = Literal["stopped", "killed", "gone"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stopped:
-    """How a server ended: `stopped` in order, `killed` since it did not, `gone` before; and who could not be killed."""
+    """How a server ended: `stopped` in order, `killed` since it did not, `gone` before; and who could not be killed.
+
+    `container_left` is the command that removes its container, where that could not be removed.
+    """
 
     record: ServerRecord
     how: How
     seconds: float
     survivors: tuple[int, ...]
+    container_left: str | None = None
 
 
 class Stop:
@@ -57,10 +61,12 @@ class Stop:
             self._send(signal.SIGKILL)
             self._wait(5.0)
         survivors = () if (leader := self._engine()) is None else group.end(leader)
+        left = enclosed.remove(self.record)
         # Ended in order, it has taken its record away itself.
-        if not survivors:
+        if not survivors and left is None:
             servers.remove(self.record, state_dir=self._state_dir)
-        return Stopped(record=self.record, how=how, seconds=time.monotonic() - self._begun, survivors=survivors)
+        seconds = time.monotonic() - self._begun
+        return Stopped(record=self.record, how=how, seconds=seconds, survivors=survivors, container_left=left)
 
     def _is_there(self) -> bool:
         return process.start_time(self.record.pid) == self.record.started

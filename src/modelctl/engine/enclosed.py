@@ -1,0 +1,66 @@
+"""The processes of a server that runs in a container: found among those of this machine, and ended with it."""
+
+import contextlib
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from modelctl.engine import group, keeper, servers
+from modelctl.engine.servers import ServerRecord
+
+_PROC = Path("/proc")
+_PATIENCE = 5.0
+
+
+def members(record: ServerRecord) -> tuple[int, ...]:
+    """The pids of a server's processes; of one in a container none where they run elsewhere.
+
+    Those are found by the control group that the tool makes for each: names and environments are theirs to change.
+    """
+    if record.container is None or record.container_tool is None:
+        return group.members(record.engine_pid) if record.engine_pid is not None else ()
+    identity = _identity(record.container_tool, record.container)
+    if identity is None or not _PROC.is_dir():
+        return ()
+    found = []
+    for entry in os.scandir(_PROC):
+        if entry.name.isdecimal():
+            # A process may end while we read of it.
+            with contextlib.suppress(OSError):
+                if identity in (_PROC / entry.name / "cgroup").read_bytes():
+                    found.append(int(entry.name))
+    return tuple(sorted(found))
+
+
+def remove(record: ServerRecord) -> str | None:
+    """See that a server's container is gone; else the command that is to remove it."""
+    if record.container is None or record.container_tool is None:
+        return None
+    if keeper.remove(str(record.container_tool), record.container):
+        return None
+    return f"{record.container_tool.name} rm -f {record.container}"
+
+
+def sweep(state_dir: Path | None = None) -> None:
+    """Remove the containers of servers that are gone, which were left where whoever kept them was killed too."""
+    for record in servers.gone(state_dir):
+        if record.container is not None and remove(record) is None:
+            servers.write(servers.changed(record, container=None), state_dir=state_dir)
+
+
+def _identity(tool: Path, name: str) -> bytes | None:
+    try:
+        ran = subprocess.run(
+            [str(tool), "container", "inspect", "--format", "{{.Id}}", name],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PATIENCE,
+            check=False,
+            # Ctrl-C is for who asks.
+            start_new_session=True,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = ran.stdout.strip()
+    return found if ran.returncode == 0 and re.fullmatch(rb"[0-9a-f]{64}", found) else None
