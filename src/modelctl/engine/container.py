@@ -52,7 +52,7 @@ _REMEDIES = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inside:
-    """What a container gets: folders that are there to be read, at the same path, and its own, which it may write to."""
+    """What of this machine a container sees, each at the same path: what it may only read, and its own folders."""
 
     reading: tuple[Path, ...]
     writing: tuple[Path, ...]

@@ -52,7 +52,8 @@ class Engine:
 def find(project: Project, *, python: Path | None = None, image: str | None = None) -> Engine | None:
     """The first vLLM of: what is named, our own environment, this one, `vllm` on `PATH`.
 
-    `python` or `image` name one, else `MODELCTL_VLLM_PYTHON` or `MODELCTL_VLLM_IMAGE` in the environment. Where one is named, none of the others counts: without a vLLM in it, `NotFoundError`.
+    `python` or `image` name one, else `MODELCTL_VLLM_PYTHON` or `MODELCTL_VLLM_IMAGE` in the environment. Where one is
+    named, none of the others counts: without a vLLM in it, `NotFoundError`.
     """
     if python is not None:
         return _named(python, "named by `--python`", project)

@@ -22,7 +22,7 @@ Kind = Literal["docker", "podman"]
 _TOOLS: tuple[Kind, ...] = ("docker", "podman")
 _VARIABLE = "MODELCTL_CONTAINER_TOOL"
 # Both answer in a fraction of a second; a daemon that hangs does not at all.
-_PATIENCE = 10.0
+_PATIENCE = 5.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*")
 
 

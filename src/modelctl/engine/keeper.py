@@ -16,7 +16,7 @@ import time
 SUPERVISOR = "MODELCTL_SUPERVISOR"
 # How long one question to the tool may take, and all of a removal.
 _ANSWER = 10.0
-_REMOVAL = 15.0
+_REMOVAL = 10.0
 _STEP = 0.1
 # A container may still have been on its way into being when whoever ordered it was killed.
 _LOOKS_AGAIN = (1.0, 3.0)
