@@ -16,7 +16,7 @@ class Stage:
 
     While weights are read, `done` of `total` bytes are, at `rate` bytes a second; the KV cache holds `kv_tokens`, which
     are `kv_requests` requests of full length. What nothing tells is `None`. `sums_up` is said of one that tells what a
-    stage came to.
+    stage came to, `silence` are the seconds in which nothing new was said.
     """
 
     order: int
@@ -28,6 +28,7 @@ class Stage:
     kv_tokens: int | None = None
     kv_requests: float | None = None
     sums_up: bool = False
+    silence: float = 0.0
 
 
 STARTING = Stage(0, "imports", "importing vLLM")
@@ -123,7 +124,7 @@ class Course:
 
 def silent(before: Stage, seconds: float) -> Stage:
     """The stage of a start that has said nothing for so long."""
-    return replace(before, text=f"{before.text}, nothing new for {seconds:.0f} s", sums_up=True)
+    return replace(before, text=f"{before.text}, nothing new for {seconds:.0f} s", silence=seconds, sums_up=False)
 
 
 def stage(line: str) -> Stage | None:
