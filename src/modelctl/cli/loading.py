@@ -106,7 +106,7 @@ class PlainLines:
 
     def loading(self, stage: "Stage", *, elapsed: float) -> None:
         """Tell of a stage once, and of what it came to."""
-        if stage.name != self._stage or stage.sums_up:
+        if stage.name != self._stage or stage.sums_up or stage.silence:
             self._stage = stage.name
             self._out.say(f"{elapsed:5.1f} s  {stage.text}")
 
@@ -141,7 +141,7 @@ class Display(PlainLines):
     def started(self, pid: int) -> None:
         """Say nothing: the line does."""
 
-    def loading(self, stage: "Stage", *, elapsed: float) -> None:  # noqa: ARG002 - the line counts by itself
+    def loading(self, stage: "Stage", *, elapsed: float) -> None:
         """Move the line on."""
         if self._rich is None:
             expected = "" if self._before is None else f"of {self._before:.0f} s the last time"
@@ -160,6 +160,9 @@ class Display(PlainLines):
             self._rich.start()
         elif self._task is not None:
             self._rich.update(self._task, description=stage.text)
+        if stage.sums_up:
+            # What it came to stays on the screen.
+            self._rich.console.print(f"{elapsed:5.1f} s  {stage.text}", markup=False, highlight=False)
 
     def ready(self, tasks: tuple[str, ...], *, elapsed: float) -> None:
         """Leave the live line and tell as in a log."""

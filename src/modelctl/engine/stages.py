@@ -16,7 +16,7 @@ class Stage:
 
     While weights are read, `done` of `total` bytes are, at `rate` bytes a second; the KV cache holds `kv_tokens`, which
     are `kv_requests` requests of full length. What nothing tells is `None`. `sums_up` is said of one that tells what a
-    stage came to.
+    stage came to, `silence` are the seconds in which nothing new was said.
     """
 
     order: int
@@ -28,6 +28,7 @@ class Stage:
     kv_tokens: int | None = None
     kv_requests: float | None = None
     sums_up: bool = False
+    silence: float = 0.0
 
 
 STARTING = Stage(0, "imports", "importing vLLM")
@@ -51,7 +52,13 @@ _STAGES = tuple(
         ),
         (30, "engine", "starting the engine", r"Initializing a V1 LLM engine"),
         (40, "weights", "loading the weights", r"Starting to load model"),
-        (50, "compile", "compiling the model", r"Dynamo bytecode transform|Compiling a graph|torch\.compile takes"),
+        (
+            50,
+            "compile",
+            "compiling the model",
+            r"Warming up model for the compilation|for vLLM's torch\.compile|Dynamo bytecode transform|"
+            r"Compiling a graph|torch\.compile takes",
+        ),
         (60, "kv_cache", "setting up the KV cache", r"Auto-fit max_model_len"),
         (
             70,
@@ -123,7 +130,7 @@ class Course:
 
 def silent(before: Stage, seconds: float) -> Stage:
     """The stage of a start that has said nothing for so long."""
-    return replace(before, text=f"{before.text}, nothing new for {seconds:.0f} s", sums_up=True)
+    return replace(before, text=f"{before.text}, nothing new for {seconds:.0f} s", silence=seconds, sums_up=False)
 
 
 def stage(line: str) -> Stage | None:
