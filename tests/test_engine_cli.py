@@ -53,7 +53,7 @@ def test_status_without_any_vllm_names_the_command_that_brings_one(run: Command,
     assert (done.code, done.stderr) == (0, "")
     assert done.json == {
         "schema": 1,
-        **dict.fromkeys(("version", "device", "distribution", "python", "how", "problem")),
+        **dict.fromkeys(("version", "device", "distribution", "python", "how", "image", "problem")),
         "found": False,
         "gpu": gpus.gpu(),
         "own": {
@@ -78,7 +78,7 @@ def test_status_shows_what_is_used_and_why(run: Command, env: Environ, ours: Pat
     )
     value = run("engine", "status", "--json", env=env).json
     assert list(value) == [
-        *("schema", "found", "version", "device", "distribution", "python", "how", "problem", "gpu", "own")
+        *("schema", "found", "version", "device", "distribution", "python", "how", "image", "problem", "gpu", "own")
     ]
     assert (value["found"], value["version"], value["device"], value["python"]) == (True, "0.32.0", "cpu", str(ours))
     assert (value["own"]["state"], value["own"]["size"]) == ("ready", size)

@@ -72,6 +72,21 @@ def test_vllms_own_file() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("image", "repository", "tag"),
+    [
+        ("acme/vllm:1", "acme/vllm", "1"),
+        ("registry:5000/vllm", "registry:5000/vllm", "latest"),
+        (None, "vllm/vllm-openai", "latest"),
+    ],
+)
+def test_the_image_of_the_profile(image: str | None, repository: str, tag: str) -> None:
+    (service,) = made("compose", image=image)["services"].values()
+    assert service["image"] == (image or "vllm/vllm-openai:latest")
+    (model,) = made("production-stack", image=image)["servingEngineSpec"]["modelSpec"]
+    assert (model["repository"], model["tag"]) == (repository, tag)
+
+
 def test_compose() -> None:
     document = made("compose", with_key=True)
     (service,) = document["services"].values()

@@ -183,7 +183,15 @@ def test_the_keys_of_the_document(
         "states": {"ready": 2, "partial": 1, "broken": 0},
         "cache": {"models": 1, "size": SIZE},
         "side_caches": [],
-        "engine": {"found": False, "version": None, "device": None, "how": None, "python": None, "problem": None},
+        "engine": {
+            "found": False,
+            "version": None,
+            "device": None,
+            "how": None,
+            "python": None,
+            "image": None,
+            "problem": None,
+        },
         "leftovers": {"count": 0, "size": 0},
         "problems": [],
         "findings": [],
@@ -233,6 +241,7 @@ def test_the_engine_is_told_with_the_reason(run: Command, tmp_path: Path) -> Non
         "device": "cpu",
         "how": how,
         "python": str(python),
+        "image": None,
         "problem": None,
     }
     assert f"engine     vLLM 0.33.0+cpu for cpu ({how})" in run("status", env=env).stdout.splitlines()

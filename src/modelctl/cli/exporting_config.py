@@ -90,6 +90,7 @@ def _subject(project: "Project", choice: "Choice") -> "Subject":
         host=mine.host or preparing.HOST,
         port=mine.port or preparing.PORT,
         with_key=mine.api_key_file is not None,
+        image=mine.image,
         loras=loras,
         max_lora_rank=rank,
         flags=mine.flags,

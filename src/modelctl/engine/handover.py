@@ -57,7 +57,7 @@ def _compose(subject: Subject) -> Configuration:
         for source, target in mounts.items()
     ]
     service = {
-        "image": f"{IMAGE}:latest",
+        "image": subject.image or f"{IMAGE}:latest",
         # A dollar sign begins a variable there.
         "command": [word.replace("$", "$$") for word in command],
         "environment": environment,
@@ -125,11 +125,12 @@ def _production_stack(subject: Subject) -> Configuration:
         else:
             rest[key] = value
     loras, local = _fetched(subject)
+    repository, tag = _image(subject)
     extra = ["--revision", subject.commit, "--served-model-name", *subject.names, *_words(rest), *loras]
     model = {
         "name": subject.slug,
-        "repository": IMAGE,
-        "tag": "latest",
+        "repository": repository,
+        "tag": tag,
         "modelURL": subject.id,
         "replicaCount": 1,
         "requestCPU": 6,
@@ -143,6 +144,12 @@ def _production_stack(subject: Subject) -> Configuration:
         usage="helm install vllm vllm/vllm-stack -f FILE",
         notes=(*_left_out(subject, {**gone, **local, **subject.nodes}), *_of_the_hub(subject), *_key_note(subject)),
     )
+
+
+def _image(subject: Subject) -> tuple[str, str]:
+    """The image and its tag; a colon before a slash is that of a registry's port."""
+    name, colon, tag = (subject.image or IMAGE).rpartition(":")
+    return (name, tag) if colon and "/" not in tag else (subject.image or IMAGE, "latest")
 
 
 def _kserve(subject: Subject) -> Configuration:

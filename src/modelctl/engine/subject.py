@@ -16,7 +16,7 @@ class Subject:
     """A model to hand over: what it is called, where it lies, and the flags that its profile gives vLLM.
 
     `hub` is the hub folder that it lies in, `folder` the project's, `size` the bytes of its snapshot. `on_hub` says
-    whether its commit can be fetched from a Hub.
+    whether its commit can be fetched from a Hub. `image` is the container image that the profile names.
     """
 
     id: str
@@ -30,6 +30,7 @@ class Subject:
     host: str
     port: int
     with_key: bool
+    image: str | None = None
     loras: tuple[Lora, ...] = ()
     max_lora_rank: int | None = None
     flags: Mapping[str, Value] = field(default_factory=dict)
