@@ -24,7 +24,7 @@ from tests.stores import StoreBuilder
 
 IMAGE = "acme/vllm:1"
 SCRIPT = Path(__file__).parent / "standin" / "docker.py"
-SEEN = container.Inside(reading=(Path("/data/hub"),), writing=(Path("/cache/own"),))
+SEEN = container.Inside(own=Path("/cache/own"), reading=(Path("/data/hub"),), writing=(Path("/cache/own"),))
 KEY = "sk-nobody-reads-this"
 
 
@@ -147,7 +147,7 @@ class TestCommandLine:
         assert KEY not in " ".join(argv)
 
     def test_folders_are_mounted_at_their_own_path(self) -> None:
-        odd = container.Inside(reading=(Path('/a,b/"c"'),), writing=(Path("/cache/own"),))
+        odd = container.Inside(own=Path("/cache/own"), reading=(Path('/a,b/"c"'),), writing=(Path("/cache/own"),))
         image = Image(IMAGE, "5" * 64, Tool(Path("/docker"), "docker", rootless=False))
         argv = container.run(image, [], environ={}, inside=odd, device="cpu")
         mounts = [argv[at + 1] for at, word in enumerate(argv) if word == "--mount"]
@@ -180,7 +180,7 @@ class TestCommandLine:
         assert {*seen.writing} == {own, tmp_path / "v"}
         # One that may fetch what its models want beside their own files needs a place for it.
         online = container.inside(own, [snapshot], [], environ={}, hub=store.hub)
-        assert (online.reading, {*online.writing}) == ((), {own, store.hub})
+        assert (online.own, online.reading, {*online.writing}) == (own, (), {own, store.hub})
 
     def test_relative_paths_of_vllm_s_flags_are_meant_from_here(self, tmp_path: Path) -> None:
         for name in ("chat.jinja", "auto"):
@@ -350,12 +350,14 @@ def test_who_names_the_image(box: Box, engine: Path) -> None:
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize("phase", ["import", "loading", "serving"])
 @pytest.mark.parametrize(
-    ("way", "detached"),
+    ("way", "phase", "detached"),
     [
-        *(("SIGTERM", False), ("SIGINT", False), ("modelctl", False), ("client", False), ("container", False)),
-        *(("stop", True), ("modelctl", True), ("keeper", True)),
+        *((way, "serving", False) for way in ("SIGTERM", "SIGINT", "modelctl", "client", "container")),
+        *((way, "serving", True) for way in ("stop", "modelctl", "keeper")),
+        *((way, "loading", False) for way in ("SIGTERM", "modelctl", "client")),
+        ("stop", "loading", True),
+        ("modelctl", "import", False),
     ],
 )
 def test_nothing_is_left(box: Box, way: str, phase: str, *, detached: bool) -> None:

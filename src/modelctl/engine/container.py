@@ -52,8 +52,12 @@ _REMEDIES = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inside:
-    """What of this machine a container sees, each at the same path: what it may only read, and its own folders."""
+    """What of this machine a container sees, each at the same path: what it may only read, and what it may write to.
 
+    `own` is where it keeps what is to be there the next time.
+    """
+
+    own: Path
     reading: tuple[Path, ...]
     writing: tuple[Path, ...]
 
@@ -84,7 +88,7 @@ def run(
     # Labels of SELinux would have to be changed on the user's own files.
     argv += ["--security-opt", "label=disable", "--shm-size", _SHARED_MEMORY, *_user(image.tool), *_gpus(image, device)]
     # A user without an entry in its passwd has neither a home there nor a name, and Python asks for both.
-    for assigned in ("HOME=/tmp", "USER=modelctl", "LOGNAME=modelctl", f"XDG_CACHE_HOME={inside.writing[0]}"):
+    for assigned in ("HOME=/tmp", "USER=modelctl", "LOGNAME=modelctl", f"XDG_CACHE_HOME={inside.own}"):
         argv += ["--env", assigned]
     for variable in sorted(environ):
         argv += ["--env", variable] if _PASSED.fullmatch(variable) else []
@@ -120,7 +124,7 @@ def inside(
     wanted += [path for word in words for path in _paths(word)]
     if (token := environ.get("HF_TOKEN_PATH")) is not None and Path(token).is_file():
         wanted.append(Path(token))
-    return Inside(reading=_outermost(wanted, within=writing), writing=writing)
+    return Inside(own=own, reading=_outermost(wanted, within=writing), writing=writing)
 
 
 def absolute(words: Sequence[str], folder: Path) -> tuple[str, ...]:
@@ -138,10 +142,12 @@ def absolute(words: Sequence[str], folder: Path) -> tuple[str, ...]:
     return tuple(found)
 
 
-def refusal(lines: Iterable[str]) -> tuple[str, str | None]:
-    """What the tool itself said of a container that it did not start, and what may help."""
+def refusal(lines: Iterable[str]) -> tuple[str, str | None] | None:
+    """What the tool itself said of a container that it did not start, and what may help; `None` if it said nothing."""
     said = [match["text"].strip() for line in lines if (match := _REFUSAL.match(line))]
-    text = said[-1] if said else "the container did not start"
+    if not said:
+        return None
+    text = said[-1]
     remedy = next((remedy for pattern, remedy in _REMEDIES if re.search(pattern, text, re.IGNORECASE)), None)
     return text[:300], remedy
 

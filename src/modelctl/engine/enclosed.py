@@ -11,6 +11,8 @@ from modelctl.engine.servers import ServerRecord
 
 _PROC = Path("/proc")
 _PATIENCE = 5.0
+# For one that an earlier server left, a start does not wait for long.
+_SWEEPING = 2.0
 
 
 def members(record: ServerRecord) -> tuple[int, ...]:
@@ -33,11 +35,11 @@ def members(record: ServerRecord) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def remove(record: ServerRecord) -> str | None:
+def remove(record: ServerRecord, *, patience: float = keeper.REMOVAL) -> str | None:
     """See that a server's container is gone; else the command that is to remove it."""
     if record.container is None or record.container_tool is None:
         return None
-    if keeper.remove(str(record.container_tool), record.container):
+    if keeper.remove(str(record.container_tool), record.container, patience=patience):
         return None
     return f"{record.container_tool.name} rm -f {record.container}"
 
@@ -45,7 +47,7 @@ def remove(record: ServerRecord) -> str | None:
 def sweep(state_dir: Path | None = None) -> None:
     """Remove the containers of servers that are gone, which were left where whoever kept them was killed too."""
     for record in servers.gone(state_dir):
-        if record.container is not None and remove(record) is None:
+        if record.container is not None and remove(record, patience=_SWEEPING) is None:
             servers.write(servers.changed(record, container=None), state_dir=state_dir)
 
 

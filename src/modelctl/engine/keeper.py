@@ -16,13 +16,13 @@ import time
 SUPERVISOR = "MODELCTL_SUPERVISOR"
 # How long one question to the tool may take, and all of a removal.
 _ANSWER = 10.0
-_REMOVAL = 10.0
+REMOVAL = 10.0
 _STEP = 0.1
 # A container may still have been on its way into being when whoever ordered it was killed.
 _LOOKS_AGAIN = (1.0, 3.0)
 
 
-def remove(tool: str, name: str, *, patience: float = _REMOVAL) -> bool:
+def remove(tool: str, name: str, *, patience: float = REMOVAL) -> bool:
     """Kill and remove a container; whether it is known that none of this name is left."""
     deadline = time.monotonic() + patience
     while (is_there := _is_there(tool, name)) is not False and time.monotonic() < deadline:

@@ -268,7 +268,8 @@ def _result(planned: ServePlan, record: ServerRecord, ending: Ending, killed_bef
     lines = logs.last_lines(record.log)
     cause = diagnosis.cause(lines, model=planned.served.id)
     if planned.engine.image is not None and ending.engine_exit in container.REFUSED:
-        cause = Cause("engine", *container.refusal(lines))
+        said = container.refusal(lines)
+        cause = Cause("engine", *said) if said else cause
     killed = machine.killed_for_memory()
     # The kernel writes into no log of ours: a process is simply gone.
     if (cause is None or cause.kind == "unknown") and killed is not None and killed > (killed_before or 0):
