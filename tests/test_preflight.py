@@ -118,7 +118,7 @@ REFUSED = [
     (
         {"machine": gpus(1, 80), "gpu_memory_utilization": 0.2},
         None,
-        "a smaller model, a quantised one or more GPUs would fit",
+        "`--gpu-memory-utilization 0.92` makes it fit",
     ),
     ({"machine": ram(12)}, None, "a smaller model, a quantised one or more GPUs would fit"),
 ]

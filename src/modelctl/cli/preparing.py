@@ -75,7 +75,7 @@ def looking(project: "Project") -> "Asked":
 
 def settle(project: "Project", wishes: Wishes, profiles: "Profiles", model_id: str) -> Prepared:
     """The settings: the command line over the model's table over the defaults of `modelctl.toml`."""
-    from modelctl.engine import api_key, command
+    from modelctl.engine import api_key, command, draft
     from modelctl.engine.command import Settings
 
     mine = profiles.of(model_id)
@@ -97,6 +97,7 @@ def settle(project: "Project", wishes: Wishes, profiles: "Profiles", model_id: s
     if command.given(settings.extra, "--max-lora-rank") is None:
         settings = replace(settings, max_lora_rank=max_rank)
     command.check(settings)
+    draft.check(project, settings.extra)
     if taken := {model_id, *settings.served_names} & {each.name for each in loras}:
         raise UsageError(f"an adapter cannot be called `{min(taken)}`", hint="that is the name of the model itself")
     key_file = wishes.api_key_file or (None if project.environ.get(api_key.VARIABLE) else mine.api_key_file)
