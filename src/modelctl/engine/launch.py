@@ -11,8 +11,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Literal, Protocol, Self
 
-from modelctl.engine import diagnosis, group, probing, standstill
-from modelctl.engine.diagnosis import Stage
+from modelctl.engine import group, probing, stages, standstill
+from modelctl.engine.stages import Course, Stage
 from modelctl.engine.standstill import Standstill
 from modelctl.store import changes
 
@@ -23,6 +23,8 @@ _PATIENCE_IDLE = 1.0
 # What an orderly end takes beyond the time for requests in flight.
 _PATIENCE_BEYOND_DRAIN = 10.0
 _POLL = 0.2
+# A start that says nothing for so long may be well, but a person wants to know.
+_SILENCE = 60.0
 # How often an idle server is asked whether it still is one.
 _IDLE_POLL = 10.0
 
@@ -35,7 +37,8 @@ class Start:
     """What is started and where it answers.
 
     `drain` are the seconds that vLLM gives to requests in flight after a request to stop. `ttl` are the seconds without
-    any request after which it is ended, `standstill` those in which nothing happens after its start has failed.
+    any request after which it is ended, `weights` the bytes of the model's, `standstill` the seconds in which nothing
+    happens after its start has failed.
     """
 
     argv: tuple[str, ...]
@@ -44,6 +47,7 @@ class Start:
     url: str
     drain: float
     ttl: float | None = None
+    weights: int | None = None
     standstill: float = standstill.PATIENCE
 
 
@@ -216,24 +220,25 @@ def _load(
     begun = time.monotonic()
     log = LogReader(start.log)
     failure = Standstill(child.pid, patience=start.standstill)
-    stage = diagnosis.STARTING
-    tasks: tuple[str, ...] = ()
-    watcher.loading(stage, elapsed=0.0)
+    course = Course(weights=start.weights)
+    said_at, silences = begun, 0
+    watcher.loading(course.stage, elapsed=0.0)
     while child.poll() is None and requests.asked() is None:
         # Asked before the log is read: what the server said until it was ready is then all there.
         is_healthy = probing.is_healthy(start.url)
-        before, lines = stage, log.lines()
+        before, lines, now = course.stage, log.lines(), time.monotonic()
         for line in lines:
-            tasks = diagnosis.tasks(line) or tasks
-            reached = diagnosis.stage(line)
-            if reached is not None and reached.order >= stage.order and reached != stage:
-                stage = reached
-                watcher.loading(stage, elapsed=time.monotonic() - begun)
+            if course.heard(line, at=now):
+                watcher.loading(course.stage, elapsed=now - begun)
+        said_at, silences = (now, 0) if lines else (said_at, silences)
+        if now - said_at >= _SILENCE * (silences + 1):
+            silences += 1
+            watcher.loading(stages.silent(course.stage, now - said_at), elapsed=now - begun)
         # Another process may answer at this port: ready is only who answers and lives.
         if is_healthy and child.poll() is None:
-            watcher.ready(tasks, elapsed=time.monotonic() - begun)
+            watcher.ready(course.tasks, elapsed=time.monotonic() - begun)
             return "ready"
-        failure.heard(lines, got_further=stage != before)
+        failure.heard(lines, got_further=course.stage != before)
         if failure.is_lasting():
             return "hung"
         if timeout is not None and time.monotonic() - begun >= timeout:

@@ -8,6 +8,7 @@ from modelctl.engine.limits import FORCE
 from modelctl.engine.machine import Machine
 from modelctl.engine.memory import Estimate, Need, Terms
 from modelctl.errors import NoRoomError
+from modelctl.units import size
 
 
 def wants_more_than_is_free(estimate: Estimate, terms: Terms) -> bool:
@@ -74,13 +75,15 @@ def told(
     needed = estimate.weights + estimate.rest + cache
     free, usable = estimate.device.free, estimate.usable
     if terms is not None and terms.cache is not None and terms.cache < estimate.request and needed <= usable:
-        message = f"it takes {_gb(estimate.request)} of KV cache{tokens}, and is given {_gb(terms.cache)}"
+        message = f"it takes {size(estimate.request)} of KV cache{tokens}, and is given {size(terms.cache)}"
     elif terms is not None and wants_more_than_is_free(estimate, terms) and needed <= usable:
-        message = f"vLLM would take {_gb(estimate.device.total * terms.utilization)} {where}, and {_gb(free)} are free"
+        message = (
+            f"vLLM would take {size(estimate.device.total * terms.utilization)} {where}, and {size(free)} are free"
+        )
     else:
         message = (
-            f"it takes {_gb(needed)} {where} ({_gb(estimate.weights)} of weights, {_gb(cache)} of KV cache{tokens},"
-            f" {_gb(estimate.rest)} beside them), and {_gb(usable)} are there"
+            f"it takes {size(needed)} {where} ({size(estimate.weights)} of weights, {size(cache)} of KV cache{tokens},"
+            f" {size(estimate.rest)} beside them), and {size(usable)} are there"
         )
     return NoRoomError(
         f"`{model_id}` does not fit: {message}",
@@ -90,10 +93,3 @@ def told(
         needed=needed,
         free=free,
     )
-
-
-def _gb(count: float) -> str:
-    """Bytes in decimal units, as `show` has them."""
-    if count < 999_950_000:
-        return f"{count / 1e6:.1f} MB"
-    return f"{count / 1e9:.1f} GB"
