@@ -20,7 +20,8 @@ def check(project: Project, extra: Iterable[str]) -> None:
     `NotFoundError`, or `NotWholeError` where not all of it is here. With the network nothing is refused.
     """
     name = _named(tuple(extra))
-    if name is None or projects.is_online(project) or os.path.exists(name):  # noqa: PTH110 - as vLLM asks
+    # Words without a slash are vLLM's own, as `ngram`.
+    if name is None or "/" not in name or projects.is_online(project) or os.path.exists(name):  # noqa: PTH110 - as vLLM
         return
     try:
         model, ref = scan.find(project, name)
@@ -40,11 +41,14 @@ def check(project: Project, extra: Iterable[str]) -> None:
 
 
 def _named(extra: tuple[str, ...]) -> str | None:
-    if name := command.given(extra, f"{_FLAG}.model"):
-        return name
+    # vLLM takes single keys too: `--speculative-config.model acme/draft`.
+    for at, word in enumerate(extra):
+        flag, equals, value = word.partition("=")
+        if flag.replace("_", "-") == f"{_FLAG}.model":
+            return value if equals else next(iter(extra[at + 1 :]), None)
     try:
-        value = json.loads(command.given(extra, _FLAG) or "null")
+        config = json.loads(command.given(extra, _FLAG) or "null")
     except ValueError:
         return None
-    name = value.get("model") if isinstance(value, dict) else None
+    name = config.get("model") if isinstance(config, dict) else None
     return name if isinstance(name, str) and name else None
