@@ -399,3 +399,9 @@ def test_a_request_that_failed_long_before_is_not_the_cause() -> None:
         "(EngineCore pid=2) ERROR 11-22 23:00:00 [core.py:1] RuntimeError: the engine is gone",
     )
     assert cause == Cause("unknown", "RuntimeError: the engine is gone")
+    request = "(APIServer pid=1) ERROR 11-22 21:52:07 [serving.py:1] ModuleNotFoundError: No module named 'av'"
+    cause = cause_of(request, "(EngineCore pid=2) ERROR 11-22 23:00:00 [core.py:1] RuntimeError: the engine is gone")
+    assert cause == Cause("unknown", "RuntimeError: the engine is gone")
+    cause = cause_of(request)
+    assert cause is not None
+    assert cause.kind == "engine"

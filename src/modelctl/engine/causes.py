@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from modelctl.engine import machine_symptoms, model_symptoms
+from modelctl.engine import faults, shortages
 from modelctl.engine.symptom import Kind
 
 
@@ -16,13 +16,13 @@ class Cause:
 
 
 KILLED_FOR_MEMORY = Cause(
-    "memory", "the system ran out of memory, and the kernel killed a process of it", machine_symptoms.LESS
+    "memory", "the system ran out of memory, and the kernel killed a process of it", shortages.LESS
 )
 
 
 def known(text: str, *, model: str) -> Cause | None:
     """What an error line means, where it is one of those that are known; `model` is what was to be served."""
-    for symptom in (*machine_symptoms.TABLE, *model_symptoms.TABLE):
+    for symptom in (*shortages.TABLE, *faults.TABLE):
         if match := symptom.pattern.search(text):
             found = {name: value or "" for name, value in match.groupdict().items()}
             words = {**found, **symptom.more(found), "model": model}

@@ -50,6 +50,7 @@ def _errors(lines: Sequence[str]) -> list[str]:
     """What the log tells of failures, the likeliest cause first."""
     engine: list[str] = []
     server: list[str] = []
+    requests: list[str] = []
     deaths: list[str] = []
     shadows: list[str] = []
     for at, raw in enumerate(lines):
@@ -70,11 +71,14 @@ def _errors(lines: Sequence[str]) -> list[str]:
             shadows.append(sentence)
         elif logged and prefix and prefix["process"] != "APIServer":
             engine.append(sentence)
+        elif logged:
+            # The server tells of requests that failed, too, and goes on.
+            requests.append(sentence)
         else:
             server.append(sentence)
     # An engine's first error is the cause of the others; of the server's own traceback the last exception is the one
     # that was raised at the end of a chain, and says most.
-    return [*engine, *reversed(server), *deaths, *shadows]
+    return [*engine, *reversed(server), *deaths, *shadows] or requests
 
 
 def _sentence(found: re.Match[str], following: Iterable[str]) -> str:
