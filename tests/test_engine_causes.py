@@ -6,8 +6,7 @@ import re
 import shutil
 import socket
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -231,11 +230,10 @@ def test_the_cause(run: Command, store: StoreBuilder, vllm_env: dict[str, str], 
 
 def test_a_port_that_somebody_takes_meanwhile(run: Command, store: StoreBuilder, vllm_env: dict[str, str]) -> None:
     store.add(TINY)
-    with ExitStack() as open_sockets:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        listener = open_sockets.enter_context(socket.socket())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with socket.socket() as listener:
 
         def take() -> None:
             listener.bind(("127.0.0.1", port))
@@ -310,7 +308,7 @@ def test_what_nobody_knows(run: Command, store: StoreBuilder, vllm_env: dict[str
 
 def _failed(
     run: Command,
-    words: "tuple[str, ...] | list[str]",
+    words: Sequence[str],
     *,
     env: dict[str, str],
     port: int = 0,

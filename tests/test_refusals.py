@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from modelctl.engine import limits
+from modelctl.engine import limits, machine
 from modelctl.engine.command import Settings
 from tests.command import Command, Finished
 from tests.hub.loopback import Hub
@@ -270,3 +270,10 @@ def test_more_processors_than_there_are(environ: dict[str, str], devices: int, n
             5,
             f"`--tensor-parallel-size {nodes}`, or `VLLM_CPU_OMP_THREADS_BIND` with the cores of each; {FORCE}",
         )
+
+
+def test_the_nodes_of_a_machine(tmp_path: Path) -> None:
+    assert machine.without_gpu(tmp_path).nodes == 0
+    for name in ("node0", "node1", "online"):
+        (tmp_path / "sys" / "devices" / "system" / "node" / name).mkdir(parents=True)
+    assert machine.without_gpu(tmp_path).nodes == 2

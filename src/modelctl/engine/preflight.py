@@ -63,7 +63,7 @@ def judge(model: Model, engine: Engine, settings: Settings, machine: Machine, *,
         # Without a GPU such a build is refused elsewhere; of other makers' nothing is known.
         return Verdict(settings=settings)
     terms = _terms(settings, environ)
-    if (too_few := _too_few_gpus(terms, machine)) is not None:
+    if (too_few := _too_few_gpus(model.need, terms, machine)) is not None:
         return Verdict(settings=settings, refusal=too_few)
     estimate = memory.estimate(model.need, fitting.devices(machine, terms.tensor * terms.pipeline), terms)
     if estimate is None:
@@ -150,14 +150,15 @@ def _contradiction(model: Model, settings: Settings, environ: Mapping[str, str])
     return None
 
 
-def _too_few_gpus(terms: Terms, machine: Machine) -> ModelctlError | None:
+def _too_few_gpus(need: Need, terms: Terms, machine: Machine) -> ModelctlError | None:
     wanted, there = terms.tensor * terms.pipeline, len(machine.gpus or ())
     if not machine.gpus or wanted <= there:
         return None
+    most = max(fitting.counts(need, machine))
     sizes = "`--tensor-parallel-size`" if terms.pipeline == 1 else "the parallel sizes"
     return NoRoomError(
         f"{sizes} {'ask' if terms.pipeline > 1 else 'asks'} for {wanted} GPUs, and this machine has {there}",
-        hint=f"`--tensor-parallel-size {there}`, or more machines with `--nnodes` or `--ray`; {FORCE}",
+        hint=f"`--tensor-parallel-size {most}`, or more machines with `--nnodes` or `--ray`; {FORCE}",
         cause="parallel",
     )
 
