@@ -98,6 +98,7 @@ def test_the_cache_is_told_in_tokens_and_requests(lines: list[str]) -> None:
             "capturing CUDA graphs (3/35)",
         ),
         ("INFO [backends.py:1] Dynamo bytecode transform time: 4.2 s", "compiling the model"),
+        ("INFO [cpu_model_runner.py:87] Warming up model for the compilation...", "compiling the model"),
         ("INFO [core.py:1] init engine (profile, create kv cache, warmup model) took 1.2 s", "warming up"),
     ],
 )

@@ -52,7 +52,13 @@ _STAGES = tuple(
         ),
         (30, "engine", "starting the engine", r"Initializing a V1 LLM engine"),
         (40, "weights", "loading the weights", r"Starting to load model"),
-        (50, "compile", "compiling the model", r"Dynamo bytecode transform|Compiling a graph|torch\.compile takes"),
+        (
+            50,
+            "compile",
+            "compiling the model",
+            r"Warming up model for the compilation|for vLLM's torch\.compile|Dynamo bytecode transform|"
+            r"Compiling a graph|torch\.compile takes",
+        ),
         (60, "kv_cache", "setting up the KV cache", r"Auto-fit max_model_len"),
         (
             70,
