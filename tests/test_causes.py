@@ -350,6 +350,12 @@ LINES: list[tuple[str, Kind, str, str | None]] = [
         "pull what it names, or set `HF_HUB_OFFLINE=0`",
     ),
     (
+        "huggingface_hub.errors.IncompleteSnapshotError: The snapshot is incomplete.",
+        "offline",
+        "it asks by its name for a model of which not every file was pulled",
+        "give its folder instead of its name, or pull it with `--all-files`",
+    ),
+    (
         "OSError: You are trying to access a gated repo.",
         "access",
         "it asks the Hub for something to which there is no access",

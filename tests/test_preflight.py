@@ -281,6 +281,9 @@ def test_a_cache_that_is_too_large_is_told_what_is_left() -> None:
     assert error.hint.startswith("`-- --kv-cache-memory-bytes 46G` makes it fit; ")
     flags = error.details["flags"]
     assert judged(*flags, machine=ram(64), context=8192).refusal is None
+    error = told(judged(machine=ram(64), context=8192, environ={"VLLM_CPU_KVCACHE_SPACE": "900"}))
+    assert error.hint is not None
+    assert error.hint.startswith("unset `VLLM_CPU_KVCACHE_SPACE`; `-- --kv-cache-memory-bytes 46G` makes it fit; ")
 
 
 def test_a_cache_of_so_many_bytes_is_what_is_left_over() -> None:

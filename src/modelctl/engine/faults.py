@@ -186,7 +186,13 @@ TABLE = (
     ),
     row(
         "offline",
-        r"OfflineModeIsEnabled|LocalEntryNotFoundError|IncompleteSnapshotError|"
+        r"IncompleteSnapshotError",
+        "it asks by its name for a model of which not every file was pulled",
+        "give its folder instead of its name, or pull it with `--all-files`",
+    ),
+    row(
+        "offline",
+        r"OfflineModeIsEnabled|LocalEntryNotFoundError|"
         r"Cannot find an appropriate cached snapshot|outgoing traffic has been disabled",
         "it asks for a file that was not pulled, and it runs without the network",
         "pull what it names, or set `HF_HUB_OFFLINE=0`",

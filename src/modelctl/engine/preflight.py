@@ -27,6 +27,9 @@ _BEYOND_US = (
 )
 
 
+_SPACE = "VLLM_CPU_KVCACHE_SPACE"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """What is known of the model: its id, as typed, and what decides over memory and architecture."""
@@ -70,7 +73,11 @@ def judge(model: Model, engine: Engine, settings: Settings, machine: Machine, *,
         fit = fitting.fit(model.need, machine, terms)
         refusal = misfit.told(model.id, None, (), why=fit.why) if fit.fits is False else None
         return Verdict(settings=settings, refusal=refusal)
-    return _by_memory(model, engine, settings, machine, terms=terms, estimate=estimate)
+    verdict = _by_memory(model, engine, settings, machine, terms=terms, estimate=estimate)
+    if verdict.refusal is not None and engine.device == "cpu" and environ.get(_SPACE, "").isdecimal():
+        # It would win over the flag.
+        verdict.refusal.hint = f"unset `{_SPACE}`; {verdict.refusal.hint}"
+    return verdict
 
 
 def _by_memory(
@@ -168,7 +175,7 @@ def _terms(settings: Settings, environ: Mapping[str, str]) -> Terms:
     share = settings.gpu_memory_utilization or _share(settings)
     width = command.given(settings.extra, "--kv-cache-dtype") or "auto"
     cache = memory.context_length(command.given(settings.extra, "--kv-cache-memory-bytes") or "")
-    space = environ.get("VLLM_CPU_KVCACHE_SPACE", "")
+    space = environ.get(_SPACE, "")
     if space.isdecimal() and int(space):
         cache = int(space) * memory.GIB
     return Terms(
