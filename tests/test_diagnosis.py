@@ -160,9 +160,9 @@ def test_the_cause_in_a_whole_log(log: str, expected: Cause) -> None:
         (
             "RuntimeError: Engine core initialization failed. See root cause above. "
             "Failed core proc(s): {'EngineCore': -9}",
-            "memory",
-            "it ran out of memory",
-            LESS,
+            "engine",
+            "its process `EngineCore` was killed",
+            None,
         ),
         (
             "RuntimeError: Failed to infer device type, please set the environment variable `VLLM_LOGGING_LEVEL=DEBUG`",

@@ -117,9 +117,16 @@ _TABLE: tuple[tuple[Kind, str, str, str | None], ...] = (
     (
         "memory",
         r"OutOfMemoryError|CUDA out of memory|HIP out of memory|can't allocate memory|Cannot allocate memory|"
-        r"\bMemoryError\b|std::bad_alloc|Failed core proc\(s\): \{[^}]*: -9\b",
+        r"\bMemoryError\b|std::bad_alloc",
         "it ran out of memory",
         _LESS,
+    ),
+    (
+        # Often by the kernel for want of memory: its own count tells.
+        "engine",
+        r"Failed core proc\(s\): \{[^}]*'(?P<who>\w+)': -9\b",
+        "its process `{who}` was killed",
+        None,
     ),
     (
         "memory",

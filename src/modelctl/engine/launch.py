@@ -13,6 +13,7 @@ from typing import Literal, Protocol, Self
 
 from modelctl.engine import diagnosis, group, probing, standstill
 from modelctl.engine.diagnosis import Stage
+from modelctl.engine.release import Holders
 from modelctl.engine.standstill import Standstill
 from modelctl.store import changes
 
@@ -36,6 +37,7 @@ class Start:
 
     `drain` are the seconds that vLLM gives to requests in flight after a request to stop. `ttl` are the seconds without
     any request after which it is ended, `standstill` those in which nothing happens after its start has failed.
+    `on_gpus`: it may take memory of GPUs, which is to be free again at the end.
     """
 
     argv: tuple[str, ...]
@@ -45,6 +47,7 @@ class Start:
     drain: float
     ttl: float | None = None
     standstill: float = standstill.PATIENCE
+    on_gpus: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +56,7 @@ class Ending:
 
     `engine_exit` is negative for a signal, `None` where nothing was started; `survivors` are processes that could not
     be killed. `was_idle`: nobody asked, its time without requests was over. `hung`: its start had failed, and it did
-    not end by itself.
+    not end by itself. `held` are bytes on GPUs that are not free although their processes are gone, by pid.
     """
 
     asked: signal.Signals | None
@@ -64,6 +67,7 @@ class Ending:
     survivors: tuple[int, ...] = ()
     was_idle: bool = False
     hung: bool = False
+    held: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def is_wanted(self) -> bool:
@@ -167,14 +171,16 @@ def run(start: Start, *, requests: StopRequests, watcher: Watcher, timeout: floa
     if (asked := requests.asked()) is not None:
         return Ending(asked=asked, engine_exit=None, was_ready=False, timed_out=False, seconds=0.0)
     child = _spawn(start)
+    holders = Holders(child.pid, environ=start.environ if start.on_gpus else None)
     loaded: Loaded = "ended"
     was_idle = False
     try:
         watcher.started(child.pid)
-        loaded = _load(start, child, requests=requests, watcher=watcher, timeout=timeout)
+        loaded = _load(start, child, holders, requests=requests, watcher=watcher, timeout=timeout)
         if loaded == "ready":
             was_idle = _serve(start, child, requests=requests)
         asked = requests.asked()
+        holders.note()
         if child.poll() is None:
             _ask_to_end(start, child, requests=requests, watcher=watcher, was_ready=loaded == "ready")
     finally:
@@ -190,6 +196,7 @@ def run(start: Start, *, requests: StopRequests, watcher: Watcher, timeout: floa
         survivors=survivors,
         was_idle=was_idle,
         hung=loaded == "hung",
+        held=holders.held(),
     )
 
 
@@ -210,7 +217,13 @@ def _spawn(start: Start) -> subprocess.Popen[bytes]:
 
 
 def _load(
-    start: Start, child: subprocess.Popen[bytes], *, requests: StopRequests, watcher: Watcher, timeout: float | None
+    start: Start,
+    child: subprocess.Popen[bytes],
+    holders: Holders,
+    *,
+    requests: StopRequests,
+    watcher: Watcher,
+    timeout: float | None,
 ) -> Loaded:
     """Wait until the server is ready, or will not become it any more."""
     begun = time.monotonic()
@@ -228,9 +241,11 @@ def _load(
             reached = diagnosis.stage(line)
             if reached is not None and reached.order >= stage.order and reached != stage:
                 stage = reached
+                holders.note()
                 watcher.loading(stage, elapsed=time.monotonic() - begun)
         # Another process may answer at this port: ready is only who answers and lives.
         if is_healthy and child.poll() is None:
+            holders.note()
             watcher.ready(tasks, elapsed=time.monotonic() - begun)
             return "ready"
         failure.heard(lines, got_further=stage != before)
