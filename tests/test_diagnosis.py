@@ -165,6 +165,13 @@ def test_the_cause_in_a_whole_log(log: str, expected: Cause) -> None:
             None,
         ),
         (
+            "(EngineCore pid=7) ERROR 11-22 21:52:07 [core.py:1] Exception: WorkerProc initialization failed due to an "
+            "exception in a background process. See stack trace for root cause.",
+            "engine",
+            "one of its processes ended without saying why",
+            None,
+        ),
+        (
             "RuntimeError: Failed to infer device type, please set the environment variable `VLLM_LOGGING_LEVEL=DEBUG`",
             "device",
             "this build of vLLM finds no device that it can use",

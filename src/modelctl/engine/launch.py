@@ -5,7 +5,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -13,8 +13,10 @@ from typing import Literal, Protocol, Self
 
 from modelctl.engine import diagnosis, group, probing, standstill
 from modelctl.engine.diagnosis import Stage
+from modelctl.engine.idleness import Idleness
 from modelctl.engine.release import Holders
 from modelctl.engine.standstill import Standstill
+from modelctl.engine.vital import Vital
 from modelctl.store import changes
 
 # A server that still loads drops the request to stop, and has nothing to finish.
@@ -24,11 +26,13 @@ _PATIENCE_IDLE = 1.0
 # What an orderly end takes beyond the time for requests in flight.
 _PATIENCE_BEYOND_DRAIN = 10.0
 _POLL = 0.2
-# How often an idle server is asked whether it still is one.
-_IDLE_POLL = 10.0
+# How long vLLM gets to tell why a process of its own has died.
+_LAST_WORDS = 1.0
 
 # How the loading of a server ended: `late` after its `--timeout`, `hung` where it had failed and did not end.
 Loaded = Literal["ready", "ended", "late", "hung"]
+# And its serving: `idle` after its time without requests, `dead` where a part of it had died that it cannot do without.
+Served = Literal["ended", "idle", "dead"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,9 +134,9 @@ class StopRequests:
         """The first request that came, if one did."""
         return self._first
 
-    def wait(self, seconds: float | None, *, beside: int | None = None) -> None:
+    def wait(self, seconds: float | None, *, beside: Iterable[int] = ()) -> None:
         """Sleep until a signal comes, a child ends, or there is something to read `beside`, at most `seconds`."""
-        watched = [self._reader, *([] if beside is None else [beside])]
+        watched = [self._reader, *beside]
         if self._reader in select.select(watched, [], [], seconds)[0]:
             os.read(self._reader, 4096)
 
@@ -173,15 +177,16 @@ def run(start: Start, *, requests: StopRequests, watcher: Watcher, timeout: floa
     child = _spawn(start)
     holders = Holders(child.pid, environ=start.environ if start.on_gpus else None)
     loaded: Loaded = "ended"
-    was_idle = False
+    served: Served = "ended"
     try:
         watcher.started(child.pid)
         loaded = _load(start, child, holders, requests=requests, watcher=watcher, timeout=timeout)
         if loaded == "ready":
-            was_idle = _serve(start, child, requests=requests)
+            with Vital(child.pid) as vital:
+                served = _serve(start, child, vital, requests=requests)
         asked = requests.asked()
         holders.note()
-        if child.poll() is None:
+        if child.poll() is None and served != "dead":
             _ask_to_end(start, child, requests=requests, watcher=watcher, was_ready=loaded == "ready")
     finally:
         survivors = group.end(child.pid)
@@ -194,7 +199,7 @@ def run(start: Start, *, requests: StopRequests, watcher: Watcher, timeout: floa
         timed_out=loaded == "late",
         seconds=time.monotonic() - begun,
         survivors=survivors,
-        was_idle=was_idle,
+        was_idle=served == "idle",
         hung=loaded == "hung",
         held=holders.held(),
     )
@@ -257,36 +262,50 @@ def _load(
     return "ended"
 
 
-def _serve(start: Start, child: subprocess.Popen[bytes], *, requests: StopRequests) -> bool:
-    """Wait for the end; whether it is that nobody has asked the server anything for too long."""
-    if start.ttl is None:
-        while requests.asked() is None and child.poll() is None:
-            requests.wait(None)
-        return False
-    since, before = time.monotonic(), probing.load(start.url)
+def _serve(start: Start, child: subprocess.Popen[bytes], vital: Vital, *, requests: StopRequests) -> Served:
+    """Wait for the end, and find out whether it is that nobody has asked for anything, or that nobody can answer."""
+    idle = Idleness(start.url, start.ttl)
     while requests.asked() is None and child.poll() is None:
-        requests.wait(min(_IDLE_POLL, start.ttl / 10))
-        now = probing.load(start.url)
-        # A server that does not tell is not known to be idle.
-        if now is None or now.requests or before is None or now.work != before.work:
-            since = time.monotonic()
-        before = now
-        if time.monotonic() - since >= start.ttl and requests.asked() is None and child.poll() is None:
-            return True
-    return False
+        if idle.is_over() and child.poll() is None:
+            return "idle"
+        if vital.has_lost_one():
+            if not _serves_on(start, child, requests=requests):
+                return "dead"
+            # One that was no longer needed.
+            vital.look()
+        requests.wait(idle.step, beside=vital.handles)
+    return "ended"
+
+
+def _serves_on(start: Start, child: subprocess.Popen[bytes], *, requests: StopRequests) -> bool:
+    """Whether the server does without a process of it that has ended. One that does not gets to tell why."""
+    deadline, is_healthy = time.monotonic() + _LAST_WORDS, True
+    while child.poll() is None and (left := deadline - time.monotonic()) > 0:
+        # It takes vLLM a moment to notice.
+        is_healthy = is_healthy and probing.is_healthy(start.url)
+        requests.wait(min(left, _POLL))
+    return is_healthy and child.poll() is None
 
 
 def _ask_to_end(
     start: Start, child: subprocess.Popen[bytes], *, requests: StopRequests, watcher: Watcher, was_ready: bool
 ) -> None:
     """Ask the server to end, and wait for it as long as it may have something to finish."""
-    patience = _PATIENCE_LOADING
+    patience, is_busy = _PATIENCE_LOADING, False
     if was_ready:
-        load = probing.load(start.url)
-        is_idle = load is not None and load.requests == 0
-        patience = _PATIENCE_IDLE if is_idle else start.drain + _PATIENCE_BEYOND_DRAIN
+        is_busy = not _is_idle(start)
+        patience = start.drain + _PATIENCE_BEYOND_DRAIN if is_busy else _PATIENCE_IDLE
     watcher.stopping(requests.asked(), patience=patience)
     child.send_signal(signal.SIGTERM)
     deadline = time.monotonic() + patience
     while child.poll() is None and not requests.is_impatient and (left := deadline - time.monotonic()) > 0:
-        requests.wait(left)
+        requests.wait(min(left, _POLL) if is_busy else left)
+        # Once all is answered, nothing is left that would be worth the wait.
+        if is_busy and _is_idle(start):
+            is_busy, deadline = False, min(deadline, time.monotonic() + _PATIENCE_IDLE)
+
+
+def _is_idle(start: Start) -> bool:
+    """Whether it says that it has nothing to answer."""
+    load = probing.load(start.url)
+    return load is not None and load.requests == 0
