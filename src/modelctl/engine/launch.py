@@ -16,7 +16,7 @@ from modelctl.engine.diagnosis import Stage
 from modelctl.engine.idleness import Idleness
 from modelctl.engine.release import Holders
 from modelctl.engine.standstill import Standstill
-from modelctl.engine.vital import Vital
+from modelctl.engine.vital import Loss, Vital
 from modelctl.store import changes
 
 # A server that still loads drops the request to stop, and has nothing to finish.
@@ -30,8 +30,8 @@ _POLL = 0.2
 _LAST_WORDS = 1.0
 
 # How the loading of a server ended: `late` after its `--timeout`, `hung` where it had failed and did not end.
-Loaded = Literal["ready", "ended", "late", "hung"]
-# And its serving: `idle` after its time without requests, `dead` where a part of it had died that it cannot do without.
+Loaded = Literal["ready", "ended", "late", "hung", "dead"]
+# And its serving: `idle` after its time without requests. `dead`: a part of it had died that it cannot do without.
 Served = Literal["ended", "idle", "dead"]
 
 
@@ -180,13 +180,14 @@ def run(start: Start, *, requests: StopRequests, watcher: Watcher, timeout: floa
     served: Served = "ended"
     try:
         watcher.started(child.pid)
-        loaded = _load(start, child, holders, requests=requests, watcher=watcher, timeout=timeout)
-        if loaded == "ready":
-            with Vital(child.pid) as vital:
+        with Vital(child.pid) as vital:
+            loss = Loss(vital, start.log)
+            loaded = _load(start, child, holders, loss, requests=requests, watcher=watcher, timeout=timeout)
+            if loaded == "ready":
                 served = _serve(start, child, vital, requests=requests)
         asked = requests.asked()
         holders.note()
-        if child.poll() is None and served != "dead":
+        if child.poll() is None and "dead" not in {loaded, served}:
             _ask_to_end(start, child, requests=requests, watcher=watcher, was_ready=loaded == "ready")
     finally:
         survivors = group.end(child.pid)
@@ -225,6 +226,7 @@ def _load(
     start: Start,
     child: subprocess.Popen[bytes],
     holders: Holders,
+    loss: Loss,
     *,
     requests: StopRequests,
     watcher: Watcher,
@@ -256,6 +258,8 @@ def _load(
         failure.heard(lines, got_further=stage != before)
         if failure.is_lasting():
             return "hung"
+        if loss.is_final(has_spoken=bool(lines)):
+            return "dead"
         if timeout is not None and time.monotonic() - begun >= timeout:
             return "late"
         requests.wait(_POLL)
@@ -264,6 +268,7 @@ def _load(
 
 def _serve(start: Start, child: subprocess.Popen[bytes], vital: Vital, *, requests: StopRequests) -> Served:
     """Wait for the end, and find out whether it is that nobody has asked for anything, or that nobody can answer."""
+    vital.look()
     idle = Idleness(start.url, start.ttl)
     while requests.asked() is None and child.poll() is None:
         if idle.is_over() and child.poll() is None:
