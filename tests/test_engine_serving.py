@@ -2,12 +2,9 @@
 
 import json
 import math
-import os
 import signal
-import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +13,16 @@ import pytest
 from modelctl.engine import servers
 from modelctl.share import samples
 from modelctl.share.samples import REAL_ID
+from tests import engines
 from tests.command import Command
+from tests.engines import FAST, START, TINY
 from tests.hub.loopback import Hub
 from tests.serving import Serving, await_true, serving, session_of
 from tests.stores import StoreBuilder
 
 pytestmark = pytest.mark.engine
+engine, caches, env = engines.engine, engines.caches, engines.env
 
-TINY = "acme/tiny-llama"
-# One process less and no compilation: a start of some 20 seconds instead of 40, on two cores.
-FAST = ("--", "--distributed-executor-backend", "uni", "--enforce-eager", "--kv-cache-memory-bytes", "67108864")
-START = 240.0
 SENTENCES = (
     "A man is eating food.",
     "Somebody is having a meal.",
@@ -44,35 +40,6 @@ mask = words["attention_mask"].unsqueeze(-1).float()
 mean = (hidden * mask).sum(1) / mask.sum(1)
 print(json.dumps(torch.nn.functional.normalize(mean, dim=1).tolist()))
 """
-
-
-@pytest.fixture(scope="module")
-def engine() -> Path:
-    """The interpreter of the real vLLM."""
-    named = os.environ.get("MODELCTL_TEST_ENGINE_PYTHON")  # noqa: TID251 - the tests' own
-    if not named or not Path(named).exists():
-        pytest.fail("there is no vLLM to test with: `modelctl engine install --cpu`, or MODELCTL_TEST_ENGINE_PYTHON")
-    return Path(named)
-
-
-@pytest.fixture(scope="module")
-def caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What vLLM finds out once about an architecture, kept from test to test."""
-    return tmp_path_factory.mktemp("vllm")
-
-
-@pytest.fixture
-def env(engine: Path, caches: Path) -> Iterator[dict[str, str]]:
-    # pytest's own folders have names too long for sockets.
-    with tempfile.TemporaryDirectory(prefix="mt-", dir="/tmp") as temporary:
-        yield {
-            "MODELCTL_VLLM_PYTHON": str(engine),
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-            "VLLM_CACHE_ROOT": str(caches),
-            # Else vLLM looks for its own address by asking for a way to the internet.
-            "VLLM_HOST_IP": "127.0.0.1",
-            "TMPDIR": temporary,
-        }
 
 
 @pytest.fixture
