@@ -41,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not os.environ.get(_ENGINE) and (python := engines.python(engines.default())):  # noqa: TID251
         patch.setenv(_ENGINE, str(python))
     for name in [name for name in os.environ if name.startswith(("HF_", "HUGGING", "TRANSFORMERS_", "MODELCTL_"))]:  # noqa: TID251
-        if name != _ENGINE:
+        if not name.startswith("MODELCTL_TEST_"):
             patch.delenv(name)
     patch.setenv(fence.FENCED, os.pathsep.join(folders))
     patch.setenv(fence.RECORD, str(record))

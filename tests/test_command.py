@@ -196,6 +196,9 @@ class TestKvCacheOnCpu:
         expected = (131072 + 128) * 8192
         assert memory.kv_cache_on_cpu(self.LLAMA, context=131072, available=0) == expected
 
+    def test_no_more_than_the_requests_at_a_time_fill(self) -> None:
+        assert memory.kv_cache_on_cpu(self.LLAMA, context=2048, available=64 * GIB) == 128 * (2048 + 128) * 8192
+
     @pytest.mark.parametrize(
         ("text", "tokens"), [("8192", 8192), ("8k", 8000), ("8K", 8192), ("1.5k", 1500), ("auto", None), ("-1", None)]
     )

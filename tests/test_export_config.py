@@ -203,3 +203,13 @@ def test_a_model_that_is_not_whole_is_no_subject(run: Command, store: StoreBuild
     assert run("export-config", "--format", "vllm", TINY).code == 6
     assert run("export-config", "--format", "vllm", "acme/none").code == 3
     assert run("export-config", "--format", "nomad", TINY).code == 2
+
+
+def test_which_formats_there_are_is_said_in_one_line(run: Command) -> None:
+    done = run("export-config")
+    formats = "vllm, compose, ray-serve, production-stack, kserve"
+    assert (done.code, done.stdout, done.stderr) == (
+        2,
+        "",
+        f"error: missing option `--format`, one of {formats}\nhint: see `modelctl export-config --help`\n",
+    )

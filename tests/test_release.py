@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from modelctl.engine import launch, release
-from modelctl.engine.diagnosis import Stage
 from modelctl.engine.launch import Ending, Start, StopRequests
 from modelctl.engine.release import Holders
+from modelctl.engine.stages import Stage
 from modelctl.store import changes
 from tests.command import Command
 from tests.serving import is_running

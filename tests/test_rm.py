@@ -178,7 +178,7 @@ class TestServed:
         assert (done.code, done.stdout) == (8, "")
         assert done.stderr.endswith(
             f"error: `acme/one` is being served by `modelctl serve acme/one` (pid {os.getpid()}, "
-            "http://127.0.0.1:8000)\nhint: stop it, then run the same command again\n"
+            "http://127.0.0.1:8000)\nhint: `modelctl stop acme/one` ends that; then run the same command again\n"
         )
         assert len(accepted(two.hub)) == 2
 

@@ -130,7 +130,7 @@ def test_serves_until_it_is_told_to_end(
         "T s  reading the model's configuration (StandinForCausalLM)\n"
         "T s  starting the engine\n"
         "T s  loading the weights\n"
-        "T s  setting up the KV cache (131,072 tokens)\n"
+        "T s  setting up the KV cache (131,072 tokens, 64 requests of 2,048)\n"
         "T s  starting the server\n"
         "T s  ready; Ctrl-C stops it\n"
         "stopping (SIGTERM)\n"
@@ -298,7 +298,7 @@ def test_a_terminal_sees_one_live_line(run: Command, store: StoreBuilder, env: d
     assert process.wait(10) == 0
     text = shown.decode()
     assert "\x1b[2K" in text
-    assert "loading the weights (1/2)" in text
+    assert "loading the weights (1/2, " in text
     assert re.search(r"\d s  ready; Ctrl-C stops it\r\n", text)
     assert text.endswith("stopping (SIGTERM)\r\nstopped; vLLM ended with exit code 0\r\n")
 
@@ -355,6 +355,34 @@ def test_json_events(run: Command, store: StoreBuilder, env: dict[str, str], por
         "log": log,
     }
     assert Path(log).parent == state_dir / "logs"
+
+
+def test_a_second_start_says_how_long_the_first_took(run: Command, store: StoreBuilder, env: dict[str, str]) -> None:
+    store.add(TINY)
+    said = "the last time it was ready after "
+    with serving(run, TINY, "--port", "0", env=env, name="first") as server:
+        first = server.until_ready().send(signal.SIGTERM).finish().stderr
+    log = Path(re.findall(r"^log: (.*)$", first, re.MULTILINE)[0]).read_text()
+    line = r"^\(modelctl pid=\d+\) INFO [\d-]+ [\d:]+ \[serve\] ready after (\d+\.\d) s$"
+    (seconds,) = re.findall(line, log, re.MULTILINE)
+    with serving(run, TINY, "--port", "0", env=env, name="second") as server:
+        second = server.until_ready().send(signal.SIGTERM).finish().stderr
+    assert said not in first
+    assert f"{said}{seconds} s\n" in second
+    with serving(run, TINY, "--port", "0", "--json", env=env, name="third") as server:
+        server.until_ready().send(signal.SIGTERM).finish()
+    assert 0 < server.events[0]["last_start"] < 30
+
+
+def test_verbose_shows_the_log_to_its_last_line(run: Command, store: StoreBuilder, env: dict[str, str]) -> None:
+    store.add(TINY)
+    done = run("serve", TINY, "--port", "0", "-v", env=env | {"STANDIN_EXIT": "3", "STANDIN_SAY": "a word of vLLM's"})
+    assert done.code == 1
+    log = Path(re.findall(r"^log: (.*)$", done.stderr, re.MULTILINE)[0])
+    shown = done.stderr.splitlines()
+    said = [line for line in log.read_text().replace("\r", "\n").split("\n") if line]
+    assert "a word of vLLM's" in said
+    assert [line for line in shown if line in said][: len(said)] == said
 
 
 def test_out_of_memory_is_exit_code_5(run: Command, store: StoreBuilder, env: dict[str, str]) -> None:

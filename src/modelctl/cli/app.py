@@ -208,7 +208,9 @@ def _usage_error(exc: Exception) -> ModelctlError:
     from modelctl.errors import UsageError
 
     message = exc.format_message() if hasattr(exc, "format_message") else str(exc)
-    # In the words of our other messages: no capital, no full stop, backticks round what was typed.
+    # In the words of our other messages: one line, no capital, no full stop, backticks round what was typed.
+    message = re.sub(r"\. Choose from:\s*", ", one of ", message, flags=re.DOTALL)
+    message = re.sub(r",?\s*\n\s*", ", ", message)
     message = re.sub(r"(?<![`\w-])--?[a-zA-Z][\w-]*", r"`\g<0>`", message.rstrip(".").replace("'", "`"))
     context = getattr(exc, "ctx", None)
     command = context.command_path if context else "modelctl"

@@ -13,20 +13,31 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-    from modelctl.engine.diagnosis import Stage
+    from modelctl.engine.stages import Stage
 
 # The address and the request to try, for the tasks that the server has.
 Ready = Callable[[tuple[str, ...]], dict[str, Any]]
 _ASKED = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 
 
-def watcher(out: show.Output, *, model: str, ready: Ready, how: str = "Ctrl-C stops it") -> "JsonLines | PlainLines":
-    """Who tells of one server: `ready` gives the keys of its `ready` event, `how` says what becomes of it then."""
+def watcher(
+    out: show.Output,
+    *,
+    model: str,
+    ready: Ready,
+    how: str = "Ctrl-C stops it",
+    before: float | None = None,
+    verbose: bool = False,
+) -> "JsonLines | PlainLines":
+    """Who tells of one server: `ready` gives the keys of its `ready` event, `how` says what becomes of it then.
+
+    `before` are the seconds that it took the last time. With `verbose` the log goes to the screen, where no line lives.
+    """
     if out.json:
         return JsonLines(out, model=model, ready=ready)
-    if sys.stderr.isatty():
-        return Display(out, model=model, ready=ready, how=how)
-    return PlainLines(out, model=model, ready=ready, how=how)
+    if sys.stderr.isatty() and not verbose:
+        return Display(out, model=model, ready=ready, how=how, before=before)
+    return PlainLines(out, model=model, ready=ready, how=how, before=before)
 
 
 class JsonLines:
@@ -49,7 +60,17 @@ class JsonLines:
 
     def loading(self, stage: "Stage", *, elapsed: float) -> None:
         """Tell of a stage."""
-        self._out.event("stage", stage=stage.name, message=stage.text, elapsed=round(elapsed, 1))
+        self._out.event(
+            "stage",
+            stage=stage.name,
+            message=stage.text,
+            elapsed=round(elapsed, 1),
+            done=stage.done,
+            total=stage.total,
+            rate=stage.rate,
+            kv_tokens=stage.kv_tokens,
+            kv_requests=stage.kv_requests,
+        )
 
     def ready(self, tasks: tuple[str, ...], *, elapsed: float) -> None:
         """Say where it answers."""
@@ -65,8 +86,9 @@ class JsonLines:
 class PlainLines:
     """Lines: what the server answers to on stdout, all else on stderr."""
 
-    def __init__(self, out: show.Output, *, model: str, ready: Ready, how: str) -> None:
+    def __init__(self, out: show.Output, *, model: str, ready: Ready, how: str, before: float | None) -> None:
         self._out, self._model, self._ready, self._how = out, model, ready, how
+        self._before = before
         self._stage = ""
 
     def __enter__(self) -> Self:
@@ -77,12 +99,14 @@ class PlainLines:
     ) -> None:
         """Nothing is held."""
 
-    def started(self, pid: int) -> None:
-        """Say nothing: the process is of no use to a person."""
+    def started(self, pid: int) -> None:  # noqa: ARG002 - the process is of no use to a person
+        """Say what to expect."""
+        if self._before is not None:
+            self._out.say(f"the last time it was ready after {self._before:.1f} s")
 
     def loading(self, stage: "Stage", *, elapsed: float) -> None:
-        """Tell of a stage once, whatever its details."""
-        if stage.name != self._stage:
+        """Tell of a stage once, and of what it came to."""
+        if stage.name != self._stage or stage.sums_up or stage.silence:
             self._stage = stage.name
             self._out.say(f"{elapsed:5.1f} s  {stage.text}")
 
@@ -101,10 +125,10 @@ class PlainLines:
 
 
 class Display(PlainLines):
-    """One live line on a terminal: stage and elapsed time."""
+    """One live line on a terminal: stage, elapsed time, and how long it took the last time."""
 
-    def __init__(self, out: show.Output, *, model: str, ready: Ready, how: str) -> None:
-        super().__init__(out, model=model, ready=ready, how=how)
+    def __init__(self, out: show.Output, *, model: str, ready: Ready, how: str, before: float | None) -> None:
+        super().__init__(out, model=model, ready=ready, how=how, before=before)
         self._rich: RichProgress | None = None
         self._task: TaskID | None = None
 
@@ -114,9 +138,13 @@ class Display(PlainLines):
         """Give the terminal back."""
         self._close()
 
-    def loading(self, stage: "Stage", *, elapsed: float) -> None:  # noqa: ARG002 - the line counts by itself
+    def started(self, pid: int) -> None:
+        """Say nothing: the line does."""
+
+    def loading(self, stage: "Stage", *, elapsed: float) -> None:
         """Move the line on."""
         if self._rich is None:
+            expected = "" if self._before is None else f"of {self._before:.0f} s the last time"
             from rich.console import Console
             from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -124,6 +152,7 @@ class Display(PlainLines):
                 SpinnerColumn("line"),
                 TextColumn("{task.description}", markup=False),
                 TimeElapsedColumn(),
+                TextColumn(expected, style="dim"),
                 console=Console(stderr=True),
                 transient=True,
             )
@@ -131,6 +160,9 @@ class Display(PlainLines):
             self._rich.start()
         elif self._task is not None:
             self._rich.update(self._task, description=stage.text)
+        if stage.sums_up:
+            # What it came to stays on the screen.
+            self._rich.console.print(f"{elapsed:5.1f} s  {stage.text}", markup=False, highlight=False)
 
     def ready(self, tasks: tuple[str, ...], *, elapsed: float) -> None:
         """Leave the live line and tell as in a log."""

@@ -1,36 +1,14 @@
-"""Bytes, numbers and times as a person reads them."""
+"""Numbers and times as a person reads them; bytes are those of `units`."""
 
 import re
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from modelctl.errors import UsageError
+from modelctl.units import count, size
+
+__all__ = ["age", "count", "duration", "plural", "seconds", "size"]
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
-
-
-def size(count: int | None) -> str:
-    """Bytes in decimal units, as disks and the Hub count: `90.9 MB`."""
-    if count is None:
-        return "-"
-    return _scaled(count, (" B", " kB", " MB", " GB", " TB"))
-
-
-def count(number: int | None) -> str:
-    """A number of parameters or tokens in short: `22.7M`."""
-    if number is None:
-        return "-"
-    return _scaled(number, ("", "K", "M", "B", "T"))
-
-
-def _scaled(number: int, units: Sequence[str]) -> str:
-    """A number in the unit, each a thousand of the one before, that leaves it below a thousand."""
-    value = float(number)
-    for unit in units[:-1]:
-        if value < 999.95:
-            return f"{number}{unit}" if unit == units[0] else f"{value:.1f}{unit}"
-        value /= 1000
-    return f"{value:.1f}{units[-1]}"
 
 
 def age(moment: datetime | None, *, now: datetime | None = None) -> str:

@@ -1,14 +1,14 @@
 """`modelctl serve`: a model of this project behind vLLM's API, in the foreground or on its own."""
 
-import shlex
+import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modelctl import project as projects
 from modelctl import ref as refs
-from modelctl.cli import completion, options, quantities
+from modelctl.cli import completion, options, quantities, serve_plan
 from modelctl.cli import output as show
 from modelctl.errors import ModelctlError, NotFoundError, NotWholeError
 
@@ -97,6 +97,7 @@ def serve(
     ttl: Annotated[
         str | None, typer.Option("--ttl", metavar="TIME", help="End it after so long without a request, as in 30m.")
     ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show vLLM's log too, as it comes.")] = False,
     models_dir: options.ModelsDir = None,
     dry_run: options.DryRun = False,
     json: options.Json = False,
@@ -137,9 +138,9 @@ def serve(
     refusal = preparing.told(out, verdict, force=force, dry_run=dry_run)
     planned = _plan(prepared.project, choice, facts, engine=engine, settings=verdict.settings)
     if dry_run:
-        dry_running.show(out, project, planned, told=_plan_object(planned), refusal=refusal)
+        dry_running.show(out, project, planned, told=serve_plan.plan_object(planned), refusal=refusal)
         return
-    _run(out, choice, planned, timeout=timeout, ttl=idle, detach=detach)
+    _run(out, choice, planned, timeout=timeout, ttl=idle, detach=detach, verbose=verbose)
 
 
 def _chosen(
@@ -196,6 +197,7 @@ def _plan(
         snapshot=choice.revision.path,
         context=facts.context_length,
         task=facts.task,
+        weights=facts.weights,
     )
     return service.plan(project, served, engine, settings)
 
@@ -208,22 +210,35 @@ def _run(
     timeout: float | None,
     ttl: float | None,
     detach: bool,
+    verbose: bool,
 ) -> None:
-    from modelctl.cli import ending, loading
-    from modelctl.engine import background, service
+    from modelctl.cli import echo, ending, loading
+    from modelctl.engine import background, logs, servers, service
 
-    _say_plan(out, choice, planned)
+    model = planned.served.id
+    before = logs.last_start(servers.logs_folder(), model)
+    serve_plan.say(out, choice, planned)
     begun: list[ServerRecord] = []
 
     def announce(record: "ServerRecord") -> None:
         begun.append(record)
         if out.json:
-            out.event("plan", **_plan_object(planned), log=record.log, server=record.id, detached=detach, ttl=ttl)
+            told = serve_plan.plan_object(planned)
+            out.event("plan", **told, log=record.log, server=record.id, detached=detach, ttl=ttl, last_start=before)
         else:
             out.say(f"log: {record.log}")
+        if verbose:
+            screen.enter_context(echo.of(record, out))
 
-    how = "it runs on" if detach else "Ctrl-C stops it"
-    with loading.watcher(out, model=planned.served.id, ready=lambda tasks: _access(planned, tasks), how=how) as watcher:
+    watcher = loading.watcher(
+        out,
+        model=model,
+        ready=lambda tasks: serve_plan.access(planned, tasks),
+        how="it runs on" if detach else "Ctrl-C stops it",
+        before=before,
+        verbose=verbose,
+    )
+    with watcher, contextlib.ExitStack() as screen:
         if detach:
             result = background.start(planned, watcher, timeout=timeout, ttl=ttl, announce=announce)
         else:
@@ -232,74 +247,3 @@ def _run(
         ending.finish(out, planned, result, timeout=timeout, ttl=ttl, detached=detach)
     else:
         ending.leave(out, begun[-1], hangup=result is not None)
-
-
-def _say_plan(out: show.Output, choice: "Choice", planned: "ServePlan") -> None:
-    from modelctl.engine import command
-
-    engine, served = planned.engine, planned.served
-    if not out.json:
-        why = f", {choice.reason}" if choice.reason else ""
-        out.say(f"serving {served.id} at {served.commit[:12]} from the {_place(choice)}{why}")
-        if choice.model.location == "cache":
-            out.say(f"`modelctl migrate --from-cache {served.id}` moves it into the project")
-        out.say(f"vLLM {engine.version} for {engine.device or 'an unknown device'} ({engine.how})")
-    if not command.is_loopback(planned.settings.host) and not planned.with_key:
-        warning = (
-            f"everyone who reaches this machine can use the model at `--host {planned.settings.host}`; "
-            "`--api-key-file` or `VLLM_API_KEY` asks for a key"
-        )
-        if out.json:
-            out.event("note", message=warning)
-        else:
-            out.say(f"warning: {warning}")
-
-
-def _place(choice: "Choice") -> str:
-    return {"project": "project", "cache": "user cache"}[choice.model.location]
-
-
-def _access(planned: "ServePlan", tasks: tuple[str, ...]) -> dict[str, Any]:
-    """Where the server answers, and a request to try it with."""
-    from modelctl.engine import example
-
-    known = tasks or ((planned.served.task,) if planned.served.task else ())
-    name = planned.settings.served_names[0]
-    return {
-        "url": planned.url,
-        "base_url": f"{planned.url}/v1",
-        "curl": example.curl(planned.url, name, known, chats=planned.chats, key=_key(planned)),
-    }
-
-
-def _key(planned: "ServePlan") -> str | None:
-    """What a shell has to put in for the key: the user's variable, or what the key file holds."""
-    if (path := planned.settings.api_key_file) is not None:
-        return f"$(cat {shlex.quote(str(path))})"
-    return "$VLLM_API_KEY" if planned.with_key else None
-
-
-def _plan_object(planned: "ServePlan") -> dict[str, Any]:
-    from modelctl.engine import command
-
-    served, engine = planned.served, planned.engine
-    return {
-        "id": served.id,
-        "commit": served.commit,
-        "path": served.snapshot,
-        "served_model_names": list(planned.settings.served_names),
-        "url": planned.url,
-        "base_url": f"{planned.url}/v1",
-        "offline": planned.offline,
-        "engine": {
-            "python": engine.python,
-            "version": engine.version,
-            "device": engine.device,
-            "how": engine.how,
-        },
-        "loras": [
-            {"name": lora.name, "id": lora.id, "commit": lora.commit, "path": lora.path}
-            for lora in planned.settings.loras
-        ],
-        "argv": list(command.shown(planned.command.argv)),
-    }

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from modelctl.engine import servers, service
-from modelctl.engine.diagnosis import Stage
 from modelctl.engine.launch import StopRequests, Watcher
 from modelctl.engine.servers import ServerRecord
 from modelctl.engine.service import Result, ServePlan
+from modelctl.engine.stages import Stage
 from modelctl.errors import ModelctlError
 
 _MOST_FILES = 65536

@@ -1,24 +1,14 @@
-"""What vLLM's log lines mean: how far it is, and why it failed (pure).
+"""What vLLM's log tells of a failure: why it failed, and what to do (pure).
 
 The lines are those of vLLM 0.11 to 0.33. What is not recognised is shown as it stands.
 """
 
-import ast
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["memory", "device", "port", "arguments", "model", "parallel", "offline", "engine", "unknown"]
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """How far a start is. `order` only grows; `text` is for people, `name` for programs."""
-
-    order: int
-    name: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,37 +20,8 @@ class Cause:
     remedy: str | None = None
 
 
-STARTING = Stage(0, "imports", "importing vLLM")
-READY = Stage(99, "ready", "ready")
-STOPPING = Stage(100, "stopping", "stopping")
 _LESS = "a smaller `--max-model-len`, a quantised model, or more GPUs with `--tensor-parallel-size`"
 KILLED_FOR_MEMORY = Cause("memory", "the system ran out of memory, and the kernel killed a process of it", _LESS)
-
-_STAGES: tuple[tuple[int, str, str, re.Pattern[str]], ...] = tuple(
-    (order, name, text, re.compile(pattern))
-    for order, name, text, pattern in (
-        (10, "arguments", "reading the arguments", r"\bversion \d+\.\d+|non-default args:"),
-        (
-            20,
-            "config",
-            "reading the model's configuration",
-            r"Resolved architecture: (?P<detail>\w+)|Using max model len",
-        ),
-        (30, "engine", "starting the engine", r"Initializing a V1 LLM engine"),
-        (40, "weights", "loading the weights", r"Starting to load model|Loading weights took"),
-        (
-            40,
-            "weights",
-            "loading the weights",
-            r"Loading \S+ checkpoint shards:\s+\d+% Completed \| (?P<detail>\d+/\d+)",
-        ),
-        (50, "compile", "compiling the model", r"Dynamo bytecode transform|Compiling a graph|torch\.compile takes"),
-        (60, "kv_cache", "setting up the KV cache", r"KV cache size: (?P<detail>[\d,]+ tokens)|Auto-fit max_model_len"),
-        (70, "graphs", "capturing CUDA graphs", r"Capturing CUDA graphs?|Graph capturing"),
-        (80, "warmup", "warming up", r"init engine \(profile, create kv cache, warmup model\) took"),
-        (90, "server", "starting the server", r"Starting vLLM (?:API )?server|Application startup complete"),
-    )
-)
 
 # "(EngineCore pid=9240) ERROR 11-22 21:52:21 [core.py:1510] ValueError: ...": a process of the engine, its error.
 _PREFIX = re.compile(r"^\((?P<process>\w+)[^)]*\)\s+")
@@ -225,27 +186,6 @@ _TABLE: tuple[tuple[Kind, str, str, str | None], ...] = (
     ),
 )
 _KNOWN = tuple(_Known(kind, re.compile(pattern), message, remedy) for kind, pattern, message, remedy in _TABLE)
-
-
-def stage(line: str) -> Stage | None:
-    """The stage that a log line tells of."""
-    for order, name, text, pattern in _STAGES:
-        if match := pattern.search(line):
-            detail = match.groupdict().get("detail")
-            return Stage(order, name, f"{text} ({detail})" if detail else text)
-    return None
-
-
-def tasks(line: str) -> tuple[str, ...] | None:
-    """What the server can be asked for (`generate`, `embed`, ...), where a line tells."""
-    match = re.search(r"Supported tasks: (\[[^\]]*\])", line)
-    if match is None:
-        return None
-    try:
-        value = ast.literal_eval(match[1])
-    except (ValueError, SyntaxError):
-        return None
-    return tuple(word for word in value if isinstance(word, str))
 
 
 def begins_traceback(line: str) -> bool:

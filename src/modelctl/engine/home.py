@@ -136,7 +136,7 @@ def remove(planned: Removal, progress: Progress) -> int:
             if (pid := user_of(folder)) is not None:
                 raise BusyError(
                     f"vLLM runs from `{folder}` (pid {pid})",
-                    hint="see the servers with `modelctl status`, stop this one, then run the same command again",
+                    hint="`modelctl ps` shows the servers, `modelctl stop` ends one; then run the same command again",
                 )
         progress.begin("removing", total=planned.size)
         (planned.home / RECORD).unlink(missing_ok=True)

@@ -11,10 +11,11 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Literal, Protocol, Self
 
-from modelctl.engine import diagnosis, group, probing, standstill
-from modelctl.engine.diagnosis import Stage
+from modelctl.engine import group, probing, stages, standstill
 from modelctl.engine.idleness import Idleness
+from modelctl.engine.logs import LogReader
 from modelctl.engine.release import Holders
+from modelctl.engine.stages import Course, Stage
 from modelctl.engine.standstill import Standstill
 from modelctl.engine.vital import Loss, Vital
 from modelctl.store import changes
@@ -28,6 +29,8 @@ _PATIENCE_BEYOND_DRAIN = 10.0
 _POLL = 0.2
 # How long vLLM gets to tell why a process of its own has died.
 _LAST_WORDS = 1.0
+# A start that says nothing for so long may be well, but a person wants to know.
+_SILENCE = 60.0
 
 # How the loading of a server ended: `late` after its `--timeout`, `hung` where it had failed and did not end.
 Loaded = Literal["ready", "ended", "late", "hung", "dead"]
@@ -40,8 +43,8 @@ class Start:
     """What is started and where it answers.
 
     `drain` are the seconds that vLLM gives to requests in flight after a request to stop. `ttl` are the seconds without
-    any request after which it is ended, `standstill` those in which nothing happens after its start has failed.
-    `on_gpus`: it may take memory of GPUs, which is to be free again at the end.
+    any request after which it is ended, `weights` the bytes of the model's, `standstill` the seconds in which nothing
+    happens after its start has failed. `on_gpus`: it may take memory of GPUs, which is to be free again at the end.
     """
 
     argv: tuple[str, ...]
@@ -50,6 +53,7 @@ class Start:
     url: str
     drain: float
     ttl: float | None = None
+    weights: int | None = None
     standstill: float = standstill.PATIENCE
     on_gpus: bool = False
 
@@ -146,25 +150,6 @@ class StopRequests:
         self._first = self._first or signal.Signals(number)
 
 
-class LogReader:
-    """The lines that a log gains. Progress bars end a line with a carriage return."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._at = 0
-        self._rest = ""
-
-    def lines(self) -> list[str]:
-        """The whole lines that came since the last call."""
-        with self._path.open("rb") as log:
-            log.seek(self._at)
-            new = log.read()
-        self._at += len(new)
-        text = self._rest + new.decode("utf-8", "replace")
-        *whole, self._rest = text.replace("\r", "\n").split("\n")
-        return whole
-
-
 def run(start: Start, *, requests: StopRequests, watcher: Watcher, timeout: float | None = None) -> Ending:
     """Serve until somebody asks for the end, the server ends by itself, or is not ready within `timeout` seconds.
 
@@ -236,26 +221,27 @@ def _load(
     begun = time.monotonic()
     log = LogReader(start.log)
     failure = Standstill(child.pid, patience=start.standstill)
-    stage = diagnosis.STARTING
-    tasks: tuple[str, ...] = ()
-    watcher.loading(stage, elapsed=0.0)
+    course = Course(weights=start.weights)
+    said_at, silences = begun, 0
+    watcher.loading(course.stage, elapsed=0.0)
     while child.poll() is None and requests.asked() is None:
         # Asked before the log is read: what the server said until it was ready is then all there.
         is_healthy = probing.is_healthy(start.url)
-        before, lines = stage, log.lines()
+        before, lines, now = course.stage, log.lines(), time.monotonic()
         for line in lines:
-            tasks = diagnosis.tasks(line) or tasks
-            reached = diagnosis.stage(line)
-            if reached is not None and reached.order >= stage.order and reached != stage:
-                stage = reached
+            if course.heard(line, at=now):
                 holders.note()
-                watcher.loading(stage, elapsed=time.monotonic() - begun)
+                watcher.loading(course.stage, elapsed=now - begun)
+        said_at, silences = (now, 0) if lines else (said_at, silences)
+        if now - said_at >= _SILENCE * (silences + 1):
+            silences += 1
+            watcher.loading(stages.silent(course.stage, now - said_at), elapsed=now - begun)
         # Another process may answer at this port: ready is only who answers and lives.
         if is_healthy and child.poll() is None:
             holders.note()
-            watcher.ready(tasks, elapsed=time.monotonic() - begun)
+            watcher.ready(course.tasks, elapsed=time.monotonic() - begun)
             return "ready"
-        failure.heard(lines, got_further=stage != before)
+        failure.heard(lines, got_further=course.stage != before)
         if failure.is_lasting():
             return "hung"
         if loss.is_final(has_spoken=bool(lines)):

@@ -1,5 +1,7 @@
 """The logs of servers: which one is meant, and the lines of it, from a point in time on or as they come."""
 
+import contextlib
+import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +15,7 @@ _CHUNK = 1 << 20
 # "ORG--NAME.20261122T235700Z.002fe3f8.log"
 _NAME = re.compile(r"(?P<model>.+)\.(?P<time>\d{8}T\d{6}Z)\.(?P<id>[0-9a-f]{8})\.log")
 # "(EngineCore pid=9240) INFO 11-22 21:52:21 [core.py:1510]": local time, without a year.
+_READY = re.compile(rb"^\(modelctl pid=\d+\) INFO \S+ \S+ \[serve\] ready after (\d+\.\d) s$", re.MULTILINE)
 _STAMP = re.compile(r"^(?:\(\w+[^)]*\)\s+)?[A-Z]+ (\d\d)-(\d\d) (\d\d):(\d\d):(\d\d) \[")
 
 
@@ -32,6 +35,25 @@ class Line:
 
     time: datetime | None
     text: str
+
+
+class LogReader:
+    """The lines that a log gains. Progress bars end a line with a carriage return."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._at = 0
+        self._rest = ""
+
+    def lines(self) -> list[str]:
+        """The whole lines that came since the last call."""
+        with self._path.open("rb") as log:
+            log.seek(self._at)
+            new = log.read()
+        self._at += len(new)
+        text = self._rest + new.decode("utf-8", "replace")
+        *whole, self._rest = text.replace("\r", "\n").split("\n")
+        return whole
 
 
 def kept(folder: Path) -> tuple[Log, ...]:
@@ -83,6 +105,25 @@ def lines(
         while pause():
             yield from _from(reader.new(), since)
         yield from _from(reader.rest(), since)
+
+
+def note_ready(path: Path, seconds: float) -> None:
+    """Write into a log, as its server would, that this one became ready."""
+    now = datetime.now().astimezone()
+    line = f"(modelctl pid={os.getpid()}) INFO {now:%m-%d %H:%M:%S} [serve] ready after {seconds:.1f} s"
+    # A full disk is no reason to give up a server that is ready.
+    with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as log:
+        log.write(f"{line}\n")
+
+
+def last_start(folder: Path, model: str) -> float | None:
+    """The seconds that the last start of a model took until it was ready, of those whose logs are there."""
+    for log in kept(folder):
+        if log.model == model:
+            with contextlib.suppress(OSError), log.path.open("rb") as file:
+                if match := _READY.search(file.read(_LAST)):
+                    return float(match[1])
+    return None
 
 
 class _Reader:

@@ -20,6 +20,7 @@ _LEAST, _MOST = 64 * MIB, 4 * GIB
 # Python, torch and vLLM: on a GPU CUDA's own share, on the CPU three processes.
 _RUNTIME_ON_GPU, _RUNTIME_ON_CPU = 750 * MIB, 1800 * MIB
 _GRAPHS = 600 * MIB
+_SEQUENCES_ON_CPU = 128
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,7 +151,8 @@ def cache_width(config: Mapping[str, Any]) -> int:
 def kv_cache_on_cpu(config: Mapping[str, Any], *, context: int | None, available: int) -> int:
     """Bytes for the KV cache on the CPU, where vLLM's own default is nearly all memory of a NUMA node.
 
-    A quarter of the memory that is `available`, at most 4 GiB, but room for one request of `context` tokens.
+    A quarter of the memory that is `available`, at most 4 GiB and what all requests of `context` tokens fill that are
+    served at a time, but room for one.
     """
     one_request = 0
     found = layers.of(config, Shares(cache_width=cache_width(config), is_cpu=True))
@@ -174,7 +176,7 @@ def context_length(text: str) -> int | None:
 def _defaults(device: Device, devices: int) -> tuple[int, int]:
     """The tokens that vLLM's server computes in one step, and the requests that it serves at a time."""
     if device.is_cpu:
-        return 2048 * devices, 128 * devices
+        return 2048 * devices, _SEQUENCES_ON_CPU * devices
     if device.total >= 160 * GIB:
         return 16384, 1024
     return (8192, 1024) if device.total >= 70 * GIB else (2048, 256)
@@ -188,4 +190,6 @@ def _activations(config: Mapping[str, Any], batch: int, *, tensor: int) -> int:
 
 
 def _dealt_on_cpu(one_request: int, available: int) -> int:
-    return max(_LEAST, one_request, min(_MOST, available // 4))
+    # All of it is written to at the start: more than the requests that are served at a time can fill only takes time.
+    filled = (one_request or _MOST) * _SEQUENCES_ON_CPU
+    return max(_LEAST, one_request, min(_MOST, available // 4, filled))

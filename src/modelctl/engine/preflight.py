@@ -17,6 +17,7 @@ from modelctl.engine.layers import completed
 from modelctl.engine.machine import Machine
 from modelctl.engine.memory import Estimate, Need, Terms
 from modelctl.errors import ModelctlError, NoRoomError, UsageError
+from modelctl.units import size
 
 FORCE = "`--force` starts it anyway"
 # With these the configuration or the weights are others than the files say, or not all of them come here.
@@ -198,11 +199,12 @@ def _does_not_fit(
     needed = estimate.weights + estimate.rest + cache
     free, usable = estimate.device.free, estimate.usable
     if terms is not None and _wants_more_than_is_free(estimate, terms) and needed <= usable:
-        message = f"vLLM would take {_gb(estimate.device.total * terms.utilization)} {where}, and {_gb(free)} are free"
+        wanted = estimate.device.total * terms.utilization
+        message = f"vLLM would take {size(wanted)} {where}, and {size(free)} are free"
     else:
         message = (
-            f"it takes {_gb(needed)} {where} ({_gb(estimate.weights)} of weights, {_gb(cache)} of KV cache{tokens},"
-            f" {_gb(estimate.rest)} beside them), and {_gb(usable)} are there"
+            f"it takes {size(needed)} {where} ({size(estimate.weights)} of weights, {size(cache)} of KV cache{tokens},"
+            f" {size(estimate.rest)} beside them), and {size(usable)} are there"
         )
     return NoRoomError(
         f"`{model.id}` does not fit: {message}",
@@ -268,10 +270,3 @@ def _auto(engine: Engine, estimate: Estimate) -> str:
     except OSError:
         has_auto = True
     return "auto" if has_auto else str(fitting.rounded(estimate.context))
-
-
-def _gb(count: float) -> str:
-    """Bytes in decimal units, as `show` has them."""
-    if count < 999_950_000:
-        return f"{count / 1e6:.1f} MB"
-    return f"{count / 1e9:.1f} GB"

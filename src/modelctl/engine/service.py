@@ -11,12 +11,13 @@ from pathlib import Path
 
 from modelctl import process
 from modelctl import project as projects
-from modelctl.engine import command, diagnosis, launch, logs, machine, memory, ports, release, servers
+from modelctl.engine import command, diagnosis, launch, logs, machine, memory, ports, release, servers, stages
 from modelctl.engine.command import Command, Settings
-from modelctl.engine.diagnosis import Cause, Stage
+from modelctl.engine.diagnosis import Cause
 from modelctl.engine.discovery import Engine
 from modelctl.engine.launch import Ending, Start, StopRequests, Watcher
 from modelctl.engine.servers import ServerRecord
+from modelctl.engine.stages import Stage
 from modelctl.project import Project
 
 _TAIL = 10
@@ -25,13 +26,14 @@ _TEMPLATES = ("chat_template.jinja", "chat_template.json", "tekken.json")
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """What is served: a complete snapshot, and what is known of it."""
+    """What is served: a complete snapshot, and what is known of it; `weights` are the bytes that its weights take."""
 
     id: str
     commit: str
     snapshot: Path
     context: int | None
     task: str | None
+    weights: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,11 +144,12 @@ class _Recorder:
         self._watcher.loading(stage, elapsed=elapsed)
 
     def ready(self, tasks: tuple[str, ...], *, elapsed: float) -> None:
-        self._change(state="ready", stage=diagnosis.READY.text)
+        self._change(state="ready", stage=stages.READY.text)
+        logs.note_ready(self.record.log, elapsed)
         self._watcher.ready(tasks, elapsed=elapsed)
 
     def stopping(self, asked: signal.Signals | None, *, patience: float) -> None:
-        self._change(state="stopping", stage=diagnosis.STOPPING.text)
+        self._change(state="stopping", stage=stages.STOPPING.text)
         self._watcher.stopping(asked, patience=patience)
 
     def _change(self, **keys: object) -> None:
@@ -168,7 +171,7 @@ def _record(planned: ServePlan, state_dir: Path | None, *, ttl: float | None, de
         started=process.start_time(pid) or 0,
         engine_pid=None,
         state="starting",
-        stage=diagnosis.STARTING.text,
+        stage=stages.STARTING.text,
         since=datetime.now(UTC),
         requests=None,
         log=log,
@@ -194,6 +197,7 @@ def _start(planned: ServePlan, record: ServerRecord) -> Start:
         drain=record.drain,
         ttl=record.ttl,
         on_gpus=record.device == release.DEVICE,
+        weights=planned.served.weights,
     )
 
 

@@ -195,7 +195,7 @@ def _refuse_served(move: Move, busy: Mapping[str, str]) -> None:
     if move.source.id in busy:
         raise BusyError(
             f"`{move.source.id}` is being served by {busy[move.source.id]}",
-            hint="stop it, then run the same command again",
+            hint=f"`modelctl stop {move.source.id}` ends that; then run the same command again",
         )
 
 

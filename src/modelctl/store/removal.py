@@ -154,7 +154,7 @@ def refuse_busy(plan: RemovalPlan, busy: Mapping[str, str]) -> None:
         if removal.paths.id in busy:
             raise BusyError(
                 f"`{removal.paths.id}` is being served by {busy[removal.paths.id]}",
-                hint="stop it, then run the same command again",
+                hint=f"`modelctl stop {removal.paths.id}` ends that; then run the same command again",
             )
 
 

@@ -149,7 +149,8 @@ def run(arguments: argparse.Namespace) -> int:
     if code := switch("EXIT"):
         engine.kill()
         return int(code)
-    say("GPU KV cache size: 131,072 tokens", process="EngineCore")
+    length = "Maximum concurrency for 2,048 tokens per request: 64.00x"
+    say(f"GPU KV cache size: 131,072 tokens, {length}", process="EngineCore")
     say(f"Supported tasks: ['{switch('TASK', 'generate')}']")
     say(f"Starting vLLM server on http://{arguments.host}:{arguments.port}")
     return listen(arguments, engine, stop)

@@ -1,0 +1,83 @@
+"""How a plan to serve is told: what is served with what, where it will answer, and all of it as an object."""
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from modelctl.cli import output as show
+
+if TYPE_CHECKING:
+    from modelctl.engine.service import ServePlan
+    from modelctl.store.choice import Choice
+
+
+def say(out: show.Output, choice: "Choice", planned: "ServePlan") -> None:
+    """Say what is about to be served, and warn where others will reach it."""
+    from modelctl.engine import command
+
+    engine, served = planned.engine, planned.served
+    if not out.json:
+        why = f", {choice.reason}" if choice.reason else ""
+        out.say(f"serving {served.id} at {served.commit[:12]} from the {_place(choice)}{why}")
+        if choice.model.location == "cache":
+            out.say(f"`modelctl migrate --from-cache {served.id}` moves it into the project")
+        out.say(f"vLLM {engine.version} for {engine.device or 'an unknown device'} ({engine.how})")
+    if not command.is_loopback(planned.settings.host) and not planned.with_key:
+        warning = (
+            f"everyone who reaches this machine can use the model at `--host {planned.settings.host}`; "
+            "`--api-key-file` or `VLLM_API_KEY` asks for a key"
+        )
+        if out.json:
+            out.event("note", message=warning)
+        else:
+            out.say(f"warning: {warning}")
+
+
+def _place(choice: "Choice") -> str:
+    return {"project": "project", "cache": "user cache"}[choice.model.location]
+
+
+def access(planned: "ServePlan", tasks: tuple[str, ...]) -> dict[str, Any]:
+    """Where the server answers, and a request to try it with."""
+    from modelctl.engine import example
+
+    known = tasks or ((planned.served.task,) if planned.served.task else ())
+    name = planned.settings.served_names[0]
+    return {
+        "url": planned.url,
+        "base_url": f"{planned.url}/v1",
+        "curl": example.curl(planned.url, name, known, chats=planned.chats, key=_key(planned)),
+    }
+
+
+def _key(planned: "ServePlan") -> str | None:
+    """What a shell has to put in for the key: the user's variable, or what the key file holds."""
+    if (path := planned.settings.api_key_file) is not None:
+        return f"$(cat {shlex.quote(str(path))})"
+    return "$VLLM_API_KEY" if planned.with_key else None
+
+
+def plan_object(planned: "ServePlan") -> dict[str, Any]:
+    """The plan under `--json`."""
+    from modelctl.engine import command
+
+    served, engine = planned.served, planned.engine
+    return {
+        "id": served.id,
+        "commit": served.commit,
+        "path": served.snapshot,
+        "served_model_names": list(planned.settings.served_names),
+        "url": planned.url,
+        "base_url": f"{planned.url}/v1",
+        "offline": planned.offline,
+        "engine": {
+            "python": engine.python,
+            "version": engine.version,
+            "device": engine.device,
+            "how": engine.how,
+        },
+        "loras": [
+            {"name": lora.name, "id": lora.id, "commit": lora.commit, "path": lora.path}
+            for lora in planned.settings.loras
+        ],
+        "argv": list(command.shown(planned.command.argv)),
+    }
