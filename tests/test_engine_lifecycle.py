@@ -88,7 +88,6 @@ CASES = [
     Case("SIGKILL of the API server", "loading", 1),
     Case("SIGKILL of the worker", "loading", 1, detached=True),
     Case("SIGTERM", "serving", 0),
-    Case("SIGINT", "serving", 130),
     Case("closed terminal", "serving", 0),
     Case("ttl", "serving", 0),
     Case("stop", "serving", 0, detached=True),
