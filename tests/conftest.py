@@ -134,10 +134,10 @@ def vllm_caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def vllm_env(vllm: Path, vllm_caches: Path) -> Iterator[dict[str, str]]:
-    """The environment in which `modelctl serve` finds the real vLLM."""
+    """The environment of a start of the real vLLM with `engines.FAST`."""
     # pytest's own folders have names too long for sockets.
     with tempfile.TemporaryDirectory(prefix="mt-", dir="/tmp") as temporary:
-        yield {**environment(vllm, caches=vllm_caches, temporary=temporary)}
+        yield {**environment(vllm, vllm_caches), "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TMPDIR": temporary}
 
 
 @pytest.fixture

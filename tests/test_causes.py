@@ -256,9 +256,22 @@ LINES: list[tuple[str, Kind, str, str | None]] = [
     (
         "RuntimeError: Engine core initialization failed. See root cause above. "
         "Failed core proc(s): {'EngineCore': -9}",
-        "memory",
-        "it ran out of memory",
-        LESS,
+        "engine",
+        "its process `EngineCore` was killed",
+        "`dmesg` may say by whom",
+    ),
+    (
+        "Worker proc VllmWorker-0 died unexpectedly (exit code: -9), shutting down executor.",
+        "engine",
+        "its process `VllmWorker-0` was killed",
+        "`dmesg` may say by whom",
+    ),
+    (
+        "(EngineCore pid=7) ERROR 11-22 21:52:07 [core.py:1] Exception: WorkerProc initialization failed due to an "
+        "exception in a background process. See stack trace for root cause.",
+        "engine",
+        "one of its processes ended without saying why",
+        None,
     ),
     (
         "RuntimeError: Engine core initialization failed. See root cause above. "

@@ -14,14 +14,13 @@ from modelctl.engine import servers
 from modelctl.share import samples
 from modelctl.share.samples import REAL_ID
 from tests.command import Command
-from tests.engines import FAST, START
+from tests.engines import FAST, START, TINY
 from tests.hub.loopback import Hub
 from tests.serving import Serving, await_true, serving, session_of
 from tests.stores import StoreBuilder
 
 pytestmark = pytest.mark.engine
 
-TINY = "acme/tiny-llama"
 SENTENCES = (
     "A man is eating food.",
     "Somebody is having a meal.",

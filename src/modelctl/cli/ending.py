@@ -53,14 +53,21 @@ def finish(
 
     One that was to run on (`detached`) and was told to end before it was ready has not done what it should.
     """
+    from modelctl.engine import release
+
     ending = result.ending
     if ending.survivors:
         pids = " ".join(str(pid) for pid in ending.survivors)
         raise ModelctlError(
             f"processes of vLLM could not be ended: {pids}", hint=f"`kill -9 {pids}`", **_details(result)
         )
+    if ending.held and not ending.is_wanted:
+        say = f"warning: {release.message(ending.held)}; {release.HINT}"
+        out.event("note", message=say) if out.json else out.say(say)
     if not ending.is_wanted:
         _fail(out, planned, result, timeout=timeout)
+    if ending.held:
+        raise ModelctlError(release.message(ending.held), hint=release.HINT, **_details(result))
     code = 128 + ending.asked if ending.asked and (detached or ending.asked == signal.SIGINT) else 0
     if out.json:
         out.event(

@@ -13,13 +13,20 @@ from modelctl.engine.causes import Cause
 _PREFIX = re.compile(r"^\((?P<process>\w+)[^)]*\)\s+")
 _LOGGED = re.compile(r"^(?P<level>[A-Z]+) [\d-]+ [\d:]+ \[[^\]]*\] ?(?P<text>.*)$")
 _EXCEPTION = re.compile(
-    r"^(?:[A-Za-z_]\w*\.)*(?P<name>[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Warning)|SystemExit)(?:: (?P<text>.*))?$"
+    r"^(?:[A-Za-z_]\w*\.)*(?P<name>[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Warning)|Exception|SystemExit)"
+    r"(?:: (?P<text>.*))?$"
 )
 _PARSER_ERROR = re.compile(r"^\S+(?: \S+)?: error: (?P<text>.+)$")
 _PYDANTIC = re.compile(r"^\s+(?:Value error, |Assertion failed, )?(?P<text>.+?)(?: \[type=.*)?$")
 # What is said of a process that could not say why it ended.
 _DEATH = re.compile(r"died unexpectedly|^Fatal Python error|^Bus error|^Illegal instruction")
-_SHADOWS = ("Engine core initialization failed", "EngineCore encountered an issue", "See root cause above")
+_SHADOWS = (
+    "Engine core initialization failed",
+    "EngineCore encountered an issue",
+    "See root cause above",
+    "WorkerProc initialization failed",
+    "Executor failed.",
+)
 
 
 def begins_traceback(line: str) -> bool:
@@ -39,15 +46,17 @@ def cause(lines: Sequence[str], *, model: str) -> Cause | None:
 
     Never the very last line: vLLM ends most failures with one that says to look above.
     """
-    texts = _errors(lines)
-    for text in texts:
+    texts, shadows = _errors(lines)
+    for text in (*texts, *shadows):
         if (cause := causes.known(text, model=model)) is not None:
             return cause
-    return Cause("unknown", _shortened(texts[0])) if texts else None
+    if texts:
+        return Cause("unknown", _shortened(texts[0]))
+    return Cause("engine", "one of its processes ended without saying why") if shadows else None
 
 
-def _errors(lines: Sequence[str]) -> list[str]:
-    """What the log tells of failures, the likeliest cause first."""
+def _errors(lines: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What the log tells of failures, the likeliest cause first, and what it says only in consequence of them."""
     engine: list[str] = []
     server: list[str] = []
     requests: list[str] = []
@@ -78,7 +87,7 @@ def _errors(lines: Sequence[str]) -> list[str]:
             server.append(sentence)
     # An engine's first error is the cause of the others; of the server's own traceback the last exception is the one
     # that was raised at the end of a chain, and says most.
-    return [*engine, *reversed(server), *deaths, *shadows] or requests
+    return [*engine, *reversed(server), *deaths] or ([] if shadows else requests), shadows
 
 
 def _sentence(found: re.Match[str], following: Iterable[str]) -> str:

@@ -209,4 +209,17 @@ TABLE = (
         "it may not open as many files as it needs",
         "`ulimit -n 65536` in this shell, then the same again",
     ),
+    # Often by the kernel for want of memory: its own count tells.
+    row(
+        "engine",
+        r"Failed core proc\(s\): \{[^}]*'(?P<who>\w+)': -9\b",
+        "its process `{who}` was killed",
+        "`dmesg` may say by whom",
+    ),
+    row(
+        "engine",
+        r"Worker proc (?P<who>\S+) died unexpectedly \(exit code: -9\)",
+        "its process `{who}` was killed",
+        "`dmesg` may say by whom",
+    ),
 )

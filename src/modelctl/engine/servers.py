@@ -33,8 +33,9 @@ class ServerRecord:
 
     `pid` and `started` are those of the `modelctl` that watches it, on the machine or in the container `host`;
     `engine_pid` and `engine_started` are vLLM's. `requests` are those in flight, `None` where nobody asked. `drain` are
-    the seconds that those get at the end, `ttl` those of idleness after which it ends by itself. Of one that `failed`
-    there is why (`cause`, `reason`), with which exit code of vLLM's, and when (`ended`).
+    the seconds that those get at the end, `ttl` those of idleness after which it ends by itself, `device` is what its
+    vLLM is built for. Of one that `failed` there is why (`cause`, `reason`), with which exit code of vLLM's, and when
+    (`ended`).
     """
 
     id: str
@@ -61,6 +62,7 @@ class ServerRecord:
     reason: str | None = None
     engine_exit: int | None = None
     ended: datetime | None = None
+    device: str | None = None
 
     def __str__(self) -> str:
         return f"`modelctl serve {self.model}` (pid {self.pid}, {self.url})"

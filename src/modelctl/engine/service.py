@@ -11,7 +11,7 @@ from pathlib import Path
 
 from modelctl import process
 from modelctl import project as projects
-from modelctl.engine import causes, command, diagnosis, launch, logs, machine, memory, ports, servers, stages
+from modelctl.engine import causes, command, diagnosis, launch, logs, machine, memory, ports, release, servers, stages
 from modelctl.engine.causes import Cause
 from modelctl.engine.command import Command, Settings
 from modelctl.engine.discovery import Engine
@@ -116,7 +116,7 @@ def execute(
             recorder = _Recorder(record, watcher, state_dir)
             ending = launch.run(start, requests=requests, watcher=recorder, timeout=timeout)
             result = _result(planned, record, ending, killed_before)
-            if detached and not ending.is_wanted:
+            if detached and (ending.held or not ending.is_wanted):
                 failed = _failed(recorder.record, result)
             return result
         finally:
@@ -179,6 +179,7 @@ def _record(planned: ServePlan, state_dir: Path | None, *, ttl: float | None, de
         detached=detached,
         drain=planned.settings.drain,
         ttl=ttl,
+        device=planned.engine.device,
     )
     servers.write(record, state_dir=state_dir)
     return record
@@ -194,16 +195,19 @@ def _start(planned: ServePlan, record: ServerRecord) -> Start:
         url=planned.url,
         drain=record.drain,
         ttl=record.ttl,
+        on_gpus=record.device == release.DEVICE,
         weights=planned.served.weights,
     )
 
 
 def _failed(record: ServerRecord, result: Result) -> ServerRecord:
-    """The record of a server that ended without being asked to."""
+    """The record of a server that ended without being asked to, or not to the last."""
     cause, ending = result.cause, result.ending
     reason = cause.message if cause else "it does not say why"
     if ending.timed_out:
         reason = "it was not ready in the time that it got"
+    if ending.is_wanted:
+        reason = release.message(ending.held)
     return servers.changed(
         record,
         state="failed",
@@ -222,7 +226,7 @@ def _result(planned: ServePlan, record: ServerRecord, ending: Ending, killed_bef
     cause = diagnosis.cause(lines, model=planned.served.id)
     killed = machine.killed_for_memory()
     # The kernel writes into no log of ours: a process is simply gone.
-    if (cause is None or cause.kind == "unknown") and killed is not None and killed > (killed_before or 0):
+    if (cause is None or cause.kind in {"unknown", "engine"}) and killed is not None and killed > (killed_before or 0):
         cause = causes.KILLED_FOR_MEMORY
     return Result(
         ending=ending, cause=cause, tail=tuple(line for line in lines if line.strip())[-_TAIL:], log=record.log

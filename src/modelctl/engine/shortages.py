@@ -86,7 +86,7 @@ TABLE = (
     row(
         "memory",
         r"OutOfMemoryError|CUDA out of memory|HIP out of memory|can't allocate memory|Cannot allocate memory|"
-        r"\bMemoryError\b|std::bad_alloc|Failed core proc\(s\): \{[^}]*: -9\b|exit code: -9\b",
+        r"\bMemoryError\b|std::bad_alloc",
         "it ran out of memory",
         LESS,
     ),
