@@ -267,8 +267,8 @@ LINES: list[tuple[str, Kind, str, str | None]] = [
         "`dmesg` may say by whom",
     ),
     (
-        "(EngineCore pid=7) ERROR 11-22 21:52:07 [core.py:1] Exception: WorkerProc initialization failed due to an "
-        "exception in a background process. See stack trace for root cause.",
+        "Exception: WorkerProc initialization failed due to an exception in a background process. See stack trace for "
+        "root cause.",
         "engine",
         "one of its processes ended without saying why",
         None,
