@@ -3,10 +3,12 @@
 import contextlib
 import json
 import os
+import pty
 import re
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +18,13 @@ from typing import Any
 from tests.command import Command, Finished
 
 PATIENCE = 30.0
+# A process whose terminal is its stdin, which then becomes modelctl.
+_ON_A_TERMINAL = """
+import fcntl, os, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", "modelctl", *sys.argv[1:]])
+"""
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,7 @@ class Serving:
     process: subprocess.Popen[str]
     folder: Path
     run: Command
+    screen: "subprocess.Popen[bytes] | None" = None
 
     @property
     def stdout(self) -> str:
@@ -63,6 +73,12 @@ class Serving:
             time.sleep(0.1)  # two signals of one kind at once are one
         return self
 
+    def hang_up(self) -> None:
+        """Close the terminal on which it runs."""
+        assert self.screen is not None
+        self.screen.kill()
+        self.screen.wait()
+
     def finish(self, *, seconds: float = PATIENCE) -> Finished:
         code = self.process.wait(seconds)
         return Finished(code, self.stdout, self.stderr)
@@ -81,14 +97,43 @@ def serving(run: Command, *argv: str | Path, env: Mapping[str, str | None], name
     """Start `modelctl serve ARGV`; whatever is left of it at the end is killed."""
     folder = run.home.parent / name
     folder.mkdir()
-    # A shell script that runs the tests in the background has them, and their children, ignore Ctrl-C.
-    ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)
     with (folder / "stdout").open("w") as out, (folder / "stderr").open("w") as err:
         process = run.start("serve", *argv, env=env, stdout=out, stderr=err)
-    signal.signal(signal.SIGINT, ctrl_c)
     try:
         yield Serving(process, folder, run)
     finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def on_terminal(
+    run: Command, *argv: str | Path, env: Mapping[str, str | None], name: str = "terminal"
+) -> Iterator[Serving]:
+    """Start `modelctl serve ARGV` as `serving` does, on a terminal of its own: all it writes is its `stdout`."""
+    folder = run.home.parent / name
+    folder.mkdir()
+    ours, theirs = pty.openpty()
+    with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb"):
+        process = subprocess.Popen(
+            [sys.executable, "-c", _ON_A_TERMINAL, "serve", *(str(word) for word in argv)],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            cwd=run.project,
+            env=run.environment(env),
+            text=True,
+        )
+        # A process of its own has the other side: closed while somebody reads of it, a terminal would stay.
+        screen = subprocess.Popen(["/bin/cat"], stdin=ours, stdout=out, stderr=subprocess.DEVNULL)
+    os.close(ours)
+    os.close(theirs)
+    serving = Serving(process, folder, run, screen)
+    try:
+        yield serving
+    finally:
+        serving.hang_up()
         if process.poll() is None:
             process.kill()
         process.wait()

@@ -241,13 +241,16 @@ def test_groups_of_the_old_kind(kernel: Path) -> None:
 class TestMemoryOfProcesses:
     def test_by_pid_over_all_gpus(self, play: Play, tmp_path: Path) -> None:
         environ = play("12, 100", "12, 200", "13, [N/A]", "", "7, 1")
-        assert gpus.memory_of_processes(environ) == {12: 300 * MIB, 7: MIB}
+        assert gpus.memory_of_processes(environ) == {12: 300 * MIB, 13: 0, 7: MIB}
         asked = (tmp_path / "bin" / "asked").read_text()
         assert asked == "--query-compute-apps=pid,used_memory --format=csv,noheader,nounits\n"
 
     def test_nobody_tells(self, play: Play) -> None:
-        assert gpus.memory_of_processes(play("12, 100", code=9)) == {}
-        assert gpus.memory_of_processes({"PATH": "/nowhere"}) == {}
+        assert gpus.memory_of_processes(play("12, 100", code=9)) is None
+        assert gpus.memory_of_processes({"PATH": "/nowhere"}) is None
+
+    def test_a_driver_without_a_gpu(self, play: Play) -> None:
+        assert gpus.memory_of_processes(play("No devices were found", code=6)) == {}
 
     def test_a_driver_that_hangs(self, play: Play) -> None:
-        assert gpus.memory_of_processes(play("12, 100", does="sleep 60"), patience=0.2) == {}
+        assert gpus.memory_of_processes(play("12, 100", does="sleep 60"), patience=0.2) is None

@@ -132,6 +132,34 @@ def test_nothing_is_left(yard: Yard, case: Case) -> None:
     _check_what_is_told(yard, record, case)
 
 
+@pytest.mark.sweep
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("SIGTERM", "in flight", detached=False),
+        Case("SIGKILL of EngineCore", "serving", detached=False),
+        Case("SIGKILL of EngineCore", "loading", detached=False),
+    ],
+    ids=str,
+)
+def test_nobody_waits_for_one_that_has_nothing_to_do(yard: Yard, case: Case) -> None:
+    """All is answered, or nothing can be any more, and vLLM takes half a minute to fold up."""
+    answers: list[dict[str, Any] | None] = []
+    with ExitStack() as stack:
+        env = {**yard.env, **PHASES[case.phase], "STANDIN_LINGERS": "30"}
+        command = stack.enter_context(serving(yard.run, TINY, "--port", "0", env=env))
+        record = _reached(yard, command, case)
+        if case.phase == "in flight":
+            stack.enter_context(asking(record.url, answers))
+        began = time.monotonic()
+        WAYS[case.way](yard, record)
+        done = command.finish(seconds=20)
+        assert time.monotonic() - began < 2 * BOUNDS[case.phase] + 1
+    assert done.code == CODES.get(case.way, 1), done
+    assert answers == ([{"path": "/v1/completions", "model": TINY}] if case.phase == "in flight" else [])
+    yard.assert_nothing_is_left(record)
+
+
 def _reached(yard: Yard, command: Serving, case: Case) -> ServerRecord:
     """Wait until the server is in the phase, and return its record."""
     if case.phase == "import":

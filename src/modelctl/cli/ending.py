@@ -53,6 +53,8 @@ def finish(
 
     One that was to run on (`detached`) and was told to end before it was ready has not done what it should.
     """
+    from modelctl.engine import release
+
     ending = result.ending
     if ending.survivors:
         pids = " ".join(str(pid) for pid in ending.survivors)
@@ -63,8 +65,13 @@ def finish(
         raise ModelctlError(
             "the container of vLLM could not be removed", hint=f"`{result.container_left}`", **_details(result)
         )
+    if ending.held and not ending.is_wanted:
+        say = f"warning: {release.message(ending.held)}; {release.HINT}"
+        out.event("note", message=say) if out.json else out.say(say)
     if not ending.is_wanted:
         _fail(out, planned, result, timeout=timeout)
+    if ending.held:
+        raise ModelctlError(release.message(ending.held), hint=release.HINT, **_details(result))
     code = 128 + ending.asked if ending.asked and (detached or ending.asked == signal.SIGINT) else 0
     if out.json:
         out.event(

@@ -49,7 +49,7 @@ def gather() -> "tuple[Server, ...]":
     from modelctl.engine import gpus, running, servers
 
     alive = servers.running()
-    on_gpus = gpus.memory_of_processes(projects.locate(None).environ) if alive else {}
+    on_gpus = gpus.memory_of_processes(projects.locate(None).environ) if alive else None
     return running.look(alive, gone=servers.gone(), on_gpus=on_gpus)
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from modelctl import project as projects
 from modelctl.cli import completion, options
 from modelctl.cli import output as show
 from modelctl.errors import ModelctlError, UsageError
@@ -41,6 +42,7 @@ def stop(
 
     Idle ones end at once; requests in flight get the server's shutdown timeout, 30 s where it was given none.
     """
+    from modelctl.engine import release
     from modelctl.engine.stopping import Stop
 
     out = show.Output(json=json)
@@ -48,7 +50,8 @@ def stop(
     if everyone and not records and not json:
         out.say("no server is running")
     # All are asked before the first is waited for.
-    asked = [Stop(record, now=now) for record in records]
+    environ = projects.locate(None).environ
+    asked = [Stop(record, environ=environ, now=now) for record in records]
     ended = [_finish(out, one) for one in asked]
     survivors = [pid for one in ended for pid in one.survivors]
     if survivors:
@@ -56,6 +59,9 @@ def stop(
         raise ModelctlError(f"processes of vLLM could not be ended: {pids}", hint=f"`kill -9 {pids}`")
     if left := [one.container_left for one in ended if one.container_left is not None]:
         raise ModelctlError("a container of vLLM could not be removed", hint="; ".join(f"`{one}`" for one in left))
+    held = {pid: size for one in ended for pid, size in one.held.items()}
+    if held:
+        raise ModelctlError(release.message(held), hint=release.HINT)
     if json:
         out.event("done", stopped=len(ended))
 

@@ -63,7 +63,7 @@ def _follow(
             os.kill(pid, signal.SIGINT if passed_on else asked)
             passed_on += 1
         if not here.poll():
-            requests.wait(None, beside=here.fileno())
+            requests.wait(None, beside=(here.fileno(),))
             continue
         what, arguments, keys = _heard(here, pid, record)
         match what:

@@ -15,17 +15,45 @@ _PATIENCE = 5.0
 _SWEEPING = 2.0
 
 
-def members(record: ServerRecord) -> tuple[int, ...]:
-    """The pids of a server's processes; of one in a container none where they run elsewhere.
+class Enclosure:
+    """The processes of a server, in a container or not, for as long as somebody watches it.
 
-    Those are found by the control group that the tool makes for each: names and environments are theirs to change.
+    `left` is the command that is to remove its container, where that could not be removed at the end.
     """
-    if record.container is None or record.container_tool is None:
-        return group.members(record.engine_pid) if record.engine_pid is not None else ()
-    identity = _identity(record.container_tool, record.container)
-    if identity is None or not _PROC.is_dir():
-        return ()
+
+    def __init__(self, record: ServerRecord) -> None:
+        self._record = record
+        self._identity: bytes | None = None
+        self.left: str | None = None
+
+    def members(self, leader: int) -> tuple[int, ...]:
+        """The pids of its processes; of one in a container none where they run elsewhere."""
+        record = self._record
+        if record.container is None or record.container_tool is None:
+            return group.members(leader)
+        self._identity = self._identity or _identity(record.container_tool, record.container)
+        return () if self._identity is None else _inside(self._identity)
+
+    def end(self, leader: int) -> tuple[int, ...]:
+        """Kill every process of it, and return those of `leader` that still live after some seconds."""
+        survivors = group.end(leader)
+        self.left = remove(self._record)
+        return survivors
+
+
+def members(record: ServerRecord) -> tuple[int, ...]:
+    """The pids of a server's processes, as of now."""
+    return Enclosure(record).members(record.engine_pid) if record.engine_pid is not None else ()
+
+
+def _inside(identity: bytes) -> tuple[int, ...]:
+    """The processes in the control group that a tool has made for a container.
+
+    Their names and environments are theirs to change.
+    """
     found = []
+    if not _PROC.is_dir():
+        return ()
     for entry in os.scandir(_PROC):
         if entry.name.isdecimal():
             # A process may end while we read of it.

@@ -101,16 +101,22 @@ class Question:
         return process.returncode, text
 
 
-def memory_of_processes(environ: Mapping[str, str], *, patience: float = 2.0) -> dict[int, int]:
-    """Bytes that processes have on GPUs, by pid; none where nobody tells. Of containers the driver knows other pids."""
+def memory_of_processes(environ: Mapping[str, str], *, patience: float = 2.0) -> dict[int, int] | None:
+    """Bytes that processes have on GPUs, by pid, 0 where it is not told how many; `None` where nobody tells.
+
+    Of containers the driver knows other pids, and of divided GPUs it may tell none.
+    """
     words = ("--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits")
     with Question(environ, words) as question:
         code, text = question.hear(time.monotonic() + patience)
+    if code != 0:
+        # As above: a driver without a GPU.
+        return {} if code == 6 else None
     found: dict[int, int] = {}
-    for line in text.splitlines() if code == 0 else ():
+    for line in text.splitlines():
         pid, _, used = (word.strip() for word in line.partition(","))
-        if pid.isdecimal() and (size := _bytes(used)) is not None:
-            found[int(pid)] = found.get(int(pid), 0) + size
+        if pid.isdecimal():
+            found[int(pid)] = found.get(int(pid), 0) + (_bytes(used) or 0)
     return found
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 _PROC = Path("/proc")
 # How long Python's resource tracker gets for removing what killed processes left in shared memory.
 _TIDYING = 2.0
-_LAST_WAIT = 5.0
+# How long a killed process may take to be gone: the system gives back much memory, and that of devices, in its time.
+_LAST_WAIT = 20.0
 _RESIDENT = re.compile(r"^Rss(Anon|File|Shmem):\s+(\d+) kB$", re.MULTILINE)
 _STEP = 0.02
 
@@ -77,20 +78,24 @@ def end(leader: int) -> tuple[int, ...]:
     Python's resource trackers go last: they end by themselves as soon as nobody is left to track, and remove the
     shared memory and semaphores that killed processes could not.
     """
-    everyone = members(leader)
-    _kill(pid for pid in everyone if not _is_tracker(pid))
-    if any(_is_tracker(pid) for pid in everyone):
-        _await_end(leader, seconds=_TIDYING)
+    _await_end(leader, seconds=_LAST_WAIT, but_trackers=True)
+    _await_end(leader, seconds=_TIDYING)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
-    return _await_end(leader, seconds=_LAST_WAIT)
+    return _await_end(leader, seconds=_TIDYING)
 
 
-def _await_end(leader: int, *, seconds: float) -> tuple[int, ...]:
-    """Kill who turns up late (a child that was being born), and wait until nobody is left."""
+def _await_end(leader: int, *, seconds: float, but_trackers: bool = False) -> tuple[int, ...]:
+    """Kill all, also who turns up late (a child that was being born), but resource trackers; wait until all are gone.
+
+    `but_trackers`: those are not waited for.
+    """
     deadline = time.monotonic() + seconds
-    while (left := members(leader)) and time.monotonic() < deadline:
-        _kill(pid for pid in left if not _is_tracker(pid))
+    while left := members(leader):
+        others = [pid for pid in left if not _is_tracker(pid)]
+        _kill(others)
+        if (but_trackers and not others) or time.monotonic() >= deadline:
+            break
         # Processes that are not our children cannot be waited for.
         time.sleep(_STEP)
     return left

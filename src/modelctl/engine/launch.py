@@ -12,8 +12,12 @@ from types import FrameType, TracebackType
 from typing import Literal, Protocol, Self
 
 from modelctl.engine import group, probing, stages, standstill
+from modelctl.engine.idleness import Idleness
+from modelctl.engine.logs import LogReader
+from modelctl.engine.release import Holders
 from modelctl.engine.stages import Course, Stage
 from modelctl.engine.standstill import Standstill
+from modelctl.engine.vital import Loss, Vital
 from modelctl.store import changes
 
 # A server that still loads drops the request to stop, and has nothing to finish.
@@ -23,13 +27,15 @@ _PATIENCE_IDLE = 1.0
 # What an orderly end takes beyond the time for requests in flight.
 _PATIENCE_BEYOND_DRAIN = 10.0
 _POLL = 0.2
+# How long vLLM gets to tell why a process of its own has died.
+_LAST_WORDS = 1.0
 # A start that says nothing for so long may be well, but a person wants to know.
 _SILENCE = 60.0
-# How often an idle server is asked whether it still is one.
-_IDLE_POLL = 10.0
 
 # How the loading of a server ended: `late` after its `--timeout`, `hung` where it had failed and did not end.
-Loaded = Literal["ready", "ended", "late", "hung"]
+Loaded = Literal["ready", "ended", "late", "hung", "dead"]
+# And its serving: `idle` after its time without requests. `dead`: a part of it had died that it cannot do without.
+Served = Literal["ended", "idle", "dead"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +44,8 @@ class Start:
 
     `drain` are the seconds that vLLM gives to requests in flight after a request to stop. `ttl` are the seconds without
     any request after which it is ended, `weights` the bytes of the model's, `standstill` the seconds in which nothing
-    happens after its start has failed. `members` finds the processes of which the one started is the leader.
+    happens after its start has failed. `on_gpus`: it may take memory of GPUs, which is to be free again at the end.
+    `members` finds the processes of which the one started is the leader, `end` ends them, and returns who still lives.
     """
 
     argv: tuple[str, ...]
@@ -49,7 +56,9 @@ class Start:
     ttl: float | None = None
     weights: int | None = None
     standstill: float = standstill.PATIENCE
-    members: Callable[[int], Iterable[int]] = group.members
+    on_gpus: bool = False
+    members: Callable[[int], tuple[int, ...]] = group.members
+    end: Callable[[int], tuple[int, ...]] = group.end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +67,7 @@ class Ending:
 
     `engine_exit` is negative for a signal, `None` where nothing was started; `survivors` are processes that could not
     be killed. `was_idle`: nobody asked, its time without requests was over. `hung`: its start had failed, and it did
-    not end by itself.
+    not end by itself. `held` are bytes on GPUs that are not free although their processes are gone, by pid.
     """
 
     asked: signal.Signals | None
@@ -69,6 +78,7 @@ class Ending:
     survivors: tuple[int, ...] = ()
     was_idle: bool = False
     hung: bool = False
+    held: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def is_wanted(self) -> bool:
@@ -131,9 +141,9 @@ class StopRequests:
         """The first request that came, if one did."""
         return self._first
 
-    def wait(self, seconds: float | None, *, beside: int | None = None) -> None:
+    def wait(self, seconds: float | None, *, beside: Iterable[int] = ()) -> None:
         """Sleep until a signal comes, a child ends, or there is something to read `beside`, at most `seconds`."""
-        watched = [self._reader, *([] if beside is None else [beside])]
+        watched = [self._reader, *beside]
         if self._reader in select.select(watched, [], [], seconds)[0]:
             os.read(self._reader, 4096)
 
@@ -141,25 +151,6 @@ class StopRequests:
         # Ctrl-C after any request to stop: the user does not want to wait for requests in flight.
         self.is_impatient = self.is_impatient or (self._first is not None and number == signal.SIGINT)
         self._first = self._first or signal.Signals(number)
-
-
-class LogReader:
-    """The lines that a log gains. Progress bars end a line with a carriage return."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._at = 0
-        self._rest = ""
-
-    def lines(self) -> list[str]:
-        """The whole lines that came since the last call."""
-        with self._path.open("rb") as log:
-            log.seek(self._at)
-            new = log.read()
-        self._at += len(new)
-        text = self._rest + new.decode("utf-8", "replace")
-        *whole, self._rest = text.replace("\r", "\n").split("\n")
-        return whole
 
 
 def run(start: Start, *, requests: StopRequests, watcher: Watcher, timeout: float | None = None) -> Ending:
@@ -172,18 +163,22 @@ def run(start: Start, *, requests: StopRequests, watcher: Watcher, timeout: floa
     if (asked := requests.asked()) is not None:
         return Ending(asked=asked, engine_exit=None, was_ready=False, timed_out=False, seconds=0.0)
     child = _spawn(start)
+    holders = Holders(child.pid, environ=start.environ if start.on_gpus else None, members=start.members)
     loaded: Loaded = "ended"
-    was_idle = False
+    served: Served = "ended"
     try:
         watcher.started(child.pid)
-        loaded = _load(start, child, requests=requests, watcher=watcher, timeout=timeout)
-        if loaded == "ready":
-            was_idle = _serve(start, child, requests=requests)
+        with Vital(child.pid, members=start.members) as vital:
+            loss = Loss(vital, start.log)
+            loaded = _load(start, child, holders, loss, requests=requests, watcher=watcher, timeout=timeout)
+            if loaded == "ready":
+                served = _serve(start, child, vital, requests=requests)
         asked = requests.asked()
-        if child.poll() is None:
+        holders.note()
+        if child.poll() is None and "dead" not in {loaded, served}:
             _ask_to_end(start, child, requests=requests, watcher=watcher, was_ready=loaded == "ready")
     finally:
-        survivors = group.end(child.pid)
+        survivors = start.end(child.pid)
         if child.pid not in survivors:
             child.wait()
     return Ending(
@@ -193,8 +188,9 @@ def run(start: Start, *, requests: StopRequests, watcher: Watcher, timeout: floa
         timed_out=loaded == "late",
         seconds=time.monotonic() - begun,
         survivors=survivors,
-        was_idle=was_idle,
+        was_idle=served == "idle",
         hung=loaded == "hung",
+        held=holders.held(),
     )
 
 
@@ -215,7 +211,14 @@ def _spawn(start: Start) -> subprocess.Popen[bytes]:
 
 
 def _load(
-    start: Start, child: subprocess.Popen[bytes], *, requests: StopRequests, watcher: Watcher, timeout: float | None
+    start: Start,
+    child: subprocess.Popen[bytes],
+    holders: Holders,
+    loss: Loss,
+    *,
+    requests: StopRequests,
+    watcher: Watcher,
+    timeout: float | None,
 ) -> Loaded:
     """Wait until the server is ready, or will not become it any more."""
     begun = time.monotonic()
@@ -230,6 +233,7 @@ def _load(
         before, lines, now = course.stage, log.lines(), time.monotonic()
         for line in lines:
             if course.heard(line, at=now):
+                holders.note()
                 watcher.loading(course.stage, elapsed=now - begun)
         said_at, silences = (now, 0) if lines else (said_at, silences)
         if now - said_at >= _SILENCE * (silences + 1):
@@ -237,47 +241,65 @@ def _load(
             watcher.loading(stages.silent(course.stage, now - said_at), elapsed=now - begun)
         # Another process may answer at this port: ready is only who answers and lives.
         if is_healthy and child.poll() is None:
+            holders.note()
             watcher.ready(course.tasks, elapsed=time.monotonic() - begun)
             return "ready"
         failure.heard(lines, got_further=course.stage != before)
         if failure.is_lasting():
             return "hung"
+        if loss.is_final(has_spoken=bool(lines)):
+            return "dead"
         if timeout is not None and time.monotonic() - begun >= timeout:
             return "late"
         requests.wait(_POLL)
     return "ended"
 
 
-def _serve(start: Start, child: subprocess.Popen[bytes], *, requests: StopRequests) -> bool:
-    """Wait for the end; whether it is that nobody has asked the server anything for too long."""
-    if start.ttl is None:
-        while requests.asked() is None and child.poll() is None:
-            requests.wait(None)
-        return False
-    since, before = time.monotonic(), probing.load(start.url)
+def _serve(start: Start, child: subprocess.Popen[bytes], vital: Vital, *, requests: StopRequests) -> Served:
+    """Wait for the end, and find out whether it is that nobody has asked for anything, or that nobody can answer."""
+    vital.look()
+    idle = Idleness(start.url, start.ttl)
     while requests.asked() is None and child.poll() is None:
-        requests.wait(min(_IDLE_POLL, start.ttl / 10))
-        now = probing.load(start.url)
-        # A server that does not tell is not known to be idle.
-        if now is None or now.requests or before is None or now.work != before.work:
-            since = time.monotonic()
-        before = now
-        if time.monotonic() - since >= start.ttl and requests.asked() is None and child.poll() is None:
-            return True
-    return False
+        if idle.is_over() and child.poll() is None:
+            return "idle"
+        if vital.has_lost_one():
+            if not _serves_on(start, child, requests=requests):
+                return "dead"
+            # One that was no longer needed.
+            vital.look()
+        requests.wait(idle.step, beside=vital.handles)
+    return "ended"
+
+
+def _serves_on(start: Start, child: subprocess.Popen[bytes], *, requests: StopRequests) -> bool:
+    """Whether the server does without a process of it that has ended. One that does not gets to tell why."""
+    deadline, is_healthy = time.monotonic() + _LAST_WORDS, True
+    while child.poll() is None and (left := deadline - time.monotonic()) > 0:
+        # It takes vLLM a moment to notice.
+        is_healthy = is_healthy and probing.is_healthy(start.url)
+        requests.wait(min(left, _POLL))
+    return is_healthy and child.poll() is None
 
 
 def _ask_to_end(
     start: Start, child: subprocess.Popen[bytes], *, requests: StopRequests, watcher: Watcher, was_ready: bool
 ) -> None:
     """Ask the server to end, and wait for it as long as it may have something to finish."""
-    patience = _PATIENCE_LOADING
+    patience, is_busy = _PATIENCE_LOADING, False
     if was_ready:
-        load = probing.load(start.url)
-        is_idle = load is not None and load.requests == 0
-        patience = _PATIENCE_IDLE if is_idle else start.drain + _PATIENCE_BEYOND_DRAIN
+        is_busy = not _is_idle(start)
+        patience = start.drain + _PATIENCE_BEYOND_DRAIN if is_busy else _PATIENCE_IDLE
     watcher.stopping(requests.asked(), patience=patience)
     child.send_signal(signal.SIGTERM)
     deadline = time.monotonic() + patience
     while child.poll() is None and not requests.is_impatient and (left := deadline - time.monotonic()) > 0:
-        requests.wait(left)
+        requests.wait(min(left, _POLL) if is_busy else left)
+        # Once all is answered, nothing is left that would be worth the wait.
+        if is_busy and _is_idle(start):
+            is_busy, deadline = False, min(deadline, time.monotonic() + _PATIENCE_IDLE)
+
+
+def _is_idle(start: Start) -> bool:
+    """Whether it says that it has nothing to answer."""
+    load = probing.load(start.url)
+    return load is not None and load.requests == 0

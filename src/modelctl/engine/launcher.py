@@ -75,10 +75,12 @@ def _end_session() -> None:
     """Kill the others, and those that are born meanwhile; Python's resource trackers last, since they tidy up."""
     if not os.path.exists("/proc/self/stat"):  # noqa: PTH110 - as below
         os.killpg(0, signal.SIGKILL)
-    begun = time.monotonic()
-    while (others := _others()) and time.monotonic() - begun < 5:
+    begun = tracked = time.monotonic()
+    while (others := _others()) and (now := time.monotonic()) - begun < 20:
+        if not all(is_tracker for _, is_tracker in others):
+            tracked = now
         for pid, is_tracker in others:
-            if not is_tracker or time.monotonic() - begun > 2:
+            if not is_tracker or now - tracked > 2:
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
         time.sleep(0.02)

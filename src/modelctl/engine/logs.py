@@ -37,6 +37,25 @@ class Line:
     text: str
 
 
+class LogReader:
+    """The lines that a log gains. Progress bars end a line with a carriage return."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._at = 0
+        self._rest = ""
+
+    def lines(self) -> list[str]:
+        """The whole lines that came since the last call."""
+        with self._path.open("rb") as log:
+            log.seek(self._at)
+            new = log.read()
+        self._at += len(new)
+        text = self._rest + new.decode("utf-8", "replace")
+        *whole, self._rest = text.replace("\r", "\n").split("\n")
+        return whole
+
+
 def kept(folder: Path) -> tuple[Log, ...]:
     """The logs that lie in a folder, the newest first."""
     found = []

@@ -33,9 +33,10 @@ class ServerRecord:
 
     `pid` and `started` are those of the `modelctl` that watches it, on the machine or in the container `host`;
     `engine_pid` and `engine_started` are vLLM's. `requests` are those in flight, `None` where nobody asked. `drain` are
-    the seconds that those get at the end, `ttl` those of idleness after which it ends by itself. Of one that `failed`
-    there is why (`cause`, `reason`), with which exit code of vLLM's, and when (`ended`). `container` is the name of the
-    one that it runs in, `container_tool` is who knows it; then `engine_pid` is the command that waits for it.
+    the seconds that those get at the end, `ttl` those of idleness after which it ends by itself, `device` is what its
+    vLLM is built for. Of one that `failed` there is why (`cause`, `reason`), with which exit code of vLLM's, and when
+    (`ended`). `container` is the name of the one that it runs in, `container_tool` is who knows it; then `engine_pid`
+    is the command that waits for it.
     """
 
     id: str
@@ -64,6 +65,7 @@ class ServerRecord:
     ended: datetime | None = None
     container: str | None = None
     container_tool: Path | None = None
+    device: str | None = None
 
     def __str__(self) -> str:
         return f"`modelctl serve {self.model}` (pid {self.pid}, {self.url})"

@@ -12,22 +12,24 @@ from pathlib import Path
 from modelctl import process
 from modelctl import project as projects
 from modelctl.engine import (
+    causes,
     command,
     container,
     diagnosis,
     enclosed,
-    group,
     launch,
     logs,
     machine,
     memory,
     ports,
+    release,
     servers,
     stages,
 )
+from modelctl.engine.causes import Cause
 from modelctl.engine.command import Command, Settings
-from modelctl.engine.diagnosis import Cause
 from modelctl.engine.discovery import Engine
+from modelctl.engine.enclosed import Enclosure
 from modelctl.engine.launch import Ending, Start, StopRequests, Watcher
 from modelctl.engine.servers import ServerRecord
 from modelctl.engine.stages import Stage
@@ -88,8 +90,7 @@ def plan(project: Project, served: Served, engine: Engine, settings: Settings) -
     command.check(settings)
     if engine.image is not None:
         settings = replace(settings, extra=container.absolute(settings.extra, Path.cwd()))
-    # A model whose code or parts lie in other repositories may need the network; the user says so.
-    offline = project.environ.get("HF_HUB_OFFLINE", "").upper() not in {"0", "FALSE", "NO", "OFF"}
+    offline = not projects.is_online(project)
     kv_cache = None
     if engine.device == "cpu" and not command.sizes_kv_cache(settings, project.environ):
         wanted = settings.max_model_len or command.given(settings.extra, "--max-model-len")
@@ -146,15 +147,13 @@ def execute(
         failed = None
         try:
             announce(record)
-            start = _start(planned, record)
+            enclosure = Enclosure(record)
+            start = _start(planned, record, enclosure)
             killed_before = machine.killed_for_memory()
             recorder = _Recorder(record, watcher, state_dir)
-            try:
-                ending = launch.run(start, requests=requests, watcher=recorder, timeout=timeout)
-            finally:
-                left = enclosed.remove(record)
-            result = replace(_result(planned, record, ending, killed_before), container_left=left)
-            if left is not None or (detached and not ending.is_wanted):
+            ending = launch.run(start, requests=requests, watcher=recorder, timeout=timeout)
+            result = replace(_result(planned, record, ending, killed_before), container_left=enclosure.left)
+            if enclosure.left is not None or (detached and (ending.held or not ending.is_wanted)):
                 failed = _failed(recorder.record, result)
             return result
         finally:
@@ -219,12 +218,13 @@ def _record(planned: ServePlan, state_dir: Path | None, *, ttl: float | None, de
         ttl=ttl,
         container=container.name(server_id) if image else None,
         container_tool=image.tool.path if image else None,
+        device=planned.engine.device,
     )
     servers.write(record, state_dir=state_dir)
     return record
 
 
-def _start(planned: ServePlan, record: ServerRecord) -> Start:
+def _start(planned: ServePlan, record: ServerRecord, enclosure: Enclosure) -> Start:
     argv, environ = planned.command.argv, dict(planned.command.environ)
     private = command.private(record.run_folder, supervisor=record.pid, inherited=environ)
     if record.container is not None:
@@ -238,17 +238,21 @@ def _start(planned: ServePlan, record: ServerRecord) -> Start:
         url=planned.url,
         drain=record.drain,
         ttl=record.ttl,
+        on_gpus=record.device == release.DEVICE,
         weights=planned.served.weights,
-        members=group.members if record.container is None else lambda _: enclosed.members(record),
+        members=enclosure.members,
+        end=enclosure.end,
     )
 
 
 def _failed(record: ServerRecord, result: Result) -> ServerRecord:
-    """The record of a server that ended without being asked to."""
+    """The record of a server that ended without being asked to, or not to the last."""
     cause, ending = result.cause, result.ending
     reason = cause.message if cause else "it does not say why"
     if ending.timed_out:
         reason = "it was not ready in the time that it got"
+    if ending.is_wanted:
+        reason = release.message(ending.held)
     if result.container_left is not None:
         reason = f"its container could not be removed: `{result.container_left}`"
     return servers.changed(
@@ -272,8 +276,8 @@ def _result(planned: ServePlan, record: ServerRecord, ending: Ending, killed_bef
         cause = Cause("engine", *said) if said else cause
     killed = machine.killed_for_memory()
     # The kernel writes into no log of ours: a process is simply gone.
-    if (cause is None or cause.kind == "unknown") and killed is not None and killed > (killed_before or 0):
-        cause = diagnosis.KILLED_FOR_MEMORY
+    if (cause is None or cause.kind in {"unknown", "engine"}) and killed is not None and killed > (killed_before or 0):
+        cause = causes.KILLED_FOR_MEMORY
     return Result(
         ending=ending, cause=cause, tail=tuple(line for line in lines if line.strip())[-_TAIL:], log=record.log
     )

@@ -6,13 +6,14 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from modelctl import process
 from modelctl.engine import enclosed, group, servers
+from modelctl.engine.release import DEVICE, Holders
 from modelctl.engine.servers import ServerRecord
 from modelctl.errors import NotAllowedError
 
@@ -24,8 +25,9 @@ How = Literal["stopped", "killed", "gone"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stopped:
-    """How a server ended: `stopped` in order, `killed` since it did not, `gone` before; and who could not be killed.
+    """How a server ended: `stopped` in order, `killed` since it did not, `gone` before.
 
+    `survivors` are processes that could not be killed, `held` bytes on GPUs that are not free for all that, by pid.
     `container_left` is the command that removes its container, where that could not be removed.
     """
 
@@ -33,15 +35,28 @@ class Stopped:
     how: How
     seconds: float
     survivors: tuple[int, ...]
+    held: Mapping[int, int]
     container_left: str | None = None
 
 
 class Stop:
-    """One server that is asked to end as soon as this is made. `now`: without waiting for requests in flight."""
+    """One server that is asked to end as soon as this is made. `now`: without waiting for requests in flight.
 
-    def __init__(self, record: ServerRecord, *, now: bool = False, state_dir: Path | None = None) -> None:
+    In `environ` the tool of the driver of its GPUs is found.
+    """
+
+    def __init__(
+        self, record: ServerRecord, *, environ: Mapping[str, str], now: bool = False, state_dir: Path | None = None
+    ) -> None:
         self.record = record
         self._state_dir = state_dir
+        leader = self._engine()
+        self._holders = Holders(
+            leader or 0,
+            environ=environ if leader and record.device == DEVICE else None,
+            members=lambda _: enclosed.members(record),
+        )
+        self._holders.note()
         self._begun = time.monotonic()
         # The first asks; Ctrl-C after it has the server not wait for anybody.
         self.was_there = self._send(signal.SIGTERM)
@@ -62,11 +77,14 @@ class Stop:
             self._wait(5.0)
         survivors = () if (leader := self._engine()) is None else group.end(leader)
         left = enclosed.remove(self.record)
+        seconds = time.monotonic() - self._begun
         # Ended in order, it has taken its record away itself.
         if not survivors and left is None:
             servers.remove(self.record, state_dir=self._state_dir)
-        seconds = time.monotonic() - self._begun
-        return Stopped(record=self.record, how=how, seconds=seconds, survivors=survivors, container_left=left)
+        held = self._holders.held()
+        return Stopped(
+            record=self.record, how=how, seconds=seconds, survivors=survivors, held=held, container_left=left
+        )
 
     def _is_there(self) -> bool:
         return process.start_time(self.record.pid) == self.record.started

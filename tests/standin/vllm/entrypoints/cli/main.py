@@ -1,6 +1,7 @@
 """The command line of the stand-in: `vllm serve MODEL --served-model-name NAME... --host H --port P ...`."""
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import multiprocessing
@@ -26,6 +27,7 @@ class Server(ThreadingHTTPServer):
     in_flight = 0
     done = 0
     names: tuple[str, ...] = ()
+    is_broken = False
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -33,7 +35,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path == "/health":
-            self.answer(int(switch("HEALTH", "200")), b"")
+            self.answer(503 if self.server.is_broken else int(switch("HEALTH", "200")), b"")
         elif self.path == "/metrics":
             lines = ("# TYPE vllm:num_requests_running gauge", "# TYPE vllm:num_requests_waiting gauge")
             labels = '{engine="0",model_name="x"}'
@@ -84,7 +86,9 @@ def say(text: str, *, process: str = "APIServer", level: str = "INFO", prefix: b
 
 
 def engine_core(report: Any) -> None:  # noqa: ANN401 - one end of a pipe
-    """A process of the engine, started as vLLM starts its own."""
+    """A process of the engine, started as vLLM starts its own, and called as it calls them."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text("VLLM::EngineCore", encoding="ascii")
     grandchild = None
     if switch("GRANDCHILD"):
         code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)"
@@ -139,6 +143,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(switch("HANGS"))
     engine.join(float(switch("LOAD", "0.05")))
     if not engine.is_alive():
+        time.sleep(float(switch("LINGERS", "0")))
         say("RuntimeError: Engine core initialization failed. See root cause above.", level="ERROR")
         return 1
     if code := switch("EXIT"):
@@ -168,9 +173,12 @@ def listen(arguments: argparse.Namespace, engine: Any, stop: threading.Event) ->
     # As the real one: an engine that died is found out, and the exit code is 0 all the same.
     while not stop.wait(0.1) and engine.is_alive():
         pass
+    server.is_broken = not engine.is_alive()
     deadline = time.monotonic() + arguments.shutdown_timeout
     while server.in_flight and time.monotonic() < deadline:
         time.sleep(0.02)
+    # The real one takes its time to fold up, here and after the death of its engine.
+    time.sleep(float(switch("LINGERS", "0")))
     engine.kill()
     return 0
 
