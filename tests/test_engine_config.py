@@ -71,30 +71,21 @@ EXPECTED: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def engine() -> Path:
-    """The interpreter of the real vLLM."""
-    named = os.environ.get("MODELCTL_TEST_ENGINE_PYTHON")  # noqa: TID251 - the tests' own
-    if not named or not Path(named).exists():
-        pytest.fail("there is no vLLM to test with: `modelctl engine install --cpu`, or MODELCTL_TEST_ENGINE_PYTHON")
-    return Path(named)
-
-
 def test_vllm_reads_what_a_profile_says(
-    run: Command, store: StoreBuilder, project: Path, engine: Path, tmp_path: Path
+    run: Command, store: StoreBuilder, project: Path, vllm: Path, tmp_path: Path
 ) -> None:
     commit = store.add(TINY)
     adapter = add_adapter(store, r=40)
     (project / "modelctl.toml").write_text(PROFILE)
     file = tmp_path / "vllm.yaml"
     file.write_text(run("export-config", "--format", "vllm", TINY).stdout)
-    env = {"MODELCTL_VLLM_PYTHON": str(engine)}
+    env = {"MODELCTL_VLLM_PYTHON": str(vllm)}
     argv = run("serve", TINY, "--node-rank", "1", "--force", "--dry-run", "--json", env=env).json["argv"]
     compose = yaml.safe_load(run("export-config", "--format", "compose", TINY).stdout)
     (service,) = compose["services"].values()
     lines = (["serve", "--config", str(file)], argv[2:], ["serve", *service["command"]])
 
-    by_file, by_serve, by_compose = judged(run, engine, *lines)
+    by_file, by_serve, by_compose = judged(run, vllm, *lines)
 
     snapshot = str(store.paths(TINY).snapshot(commit))
     for found in (by_file, by_serve):
@@ -109,7 +100,7 @@ def test_vllm_reads_what_a_profile_says(
 
 
 def test_an_adapter_a_key_and_a_context_that_is_left_to_vllm(
-    run: Command, store: StoreBuilder, project: Path, engine: Path
+    run: Command, store: StoreBuilder, project: Path, vllm: Path
 ) -> None:
     config = {**json.loads(tiny_model()["config.json"]), "max_position_embeddings": 1 << 20}
     store.add(TINY, files=tiny_model(**{"config.json": json.dumps(config)}))
@@ -126,7 +117,7 @@ def test_an_adapter_a_key_and_a_context_that_is_left_to_vllm(
     )
     with tempfile.TemporaryDirectory(prefix="mt-", dir="/tmp") as temporary:
         env = {
-            "MODELCTL_VLLM_PYTHON": str(engine),
+            "MODELCTL_VLLM_PYTHON": str(vllm),
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
             "VLLM_HOST_IP": "127.0.0.1",
             "TMPDIR": temporary,
@@ -148,7 +139,7 @@ def test_an_adapter_a_key_and_a_context_that_is_left_to_vllm(
 
 
 def test_ray_serve_reads_what_is_written_for_it(
-    run: Command, store: StoreBuilder, project: Path, engine: Path, tmp_path: Path
+    run: Command, store: StoreBuilder, project: Path, vllm: Path, tmp_path: Path
 ) -> None:
     commit = store.add(TINY)
     add_adapter(store)
@@ -159,7 +150,7 @@ def test_ray_serve_reads_what_is_written_for_it(
     if not ray:
         pytest.fail("there is no Ray to test with: `pip install --target DIR 'ray[serve]' pyarrow`, MODELCTL_TEST_RAY")
 
-    (told,) = printed(run, engine, "ray_judge.py", ray, str(file))
+    (told,) = printed(run, vllm, "ray_judge.py", ray, str(file))
 
     assert (told["import_path"], told["model_id"]) == ("ray.serve.llm:build_openai_app", "tiny")
     assert told["model"] == str(store.paths(TINY).snapshot(commit))
@@ -181,14 +172,14 @@ def asked(server: Serving, path: str, *, key: str, **body: Any) -> Any:  # noqa:
         return json.load(answer)
 
 
-def judged(run: Command, engine: Path, *lines: list[str]) -> list[dict[str, Any]]:
-    return printed(run, engine, "judge.py", *(json.dumps(line) for line in lines))
+def judged(run: Command, vllm: Path, *lines: list[str]) -> list[dict[str, Any]]:
+    return printed(run, vllm, "judge.py", *(json.dumps(line) for line in lines))
 
 
-def printed(run: Command, engine: Path, judge: str, *words: str) -> list[dict[str, Any]]:
+def printed(run: Command, vllm: Path, judge: str, *words: str) -> list[dict[str, Any]]:
     """What a judge prints, run by the engine's interpreter."""
     done = subprocess.run(
-        [str(engine), str(Path(__file__).parent / "config" / judge), *words],
+        [str(vllm), str(Path(__file__).parent / "config" / judge), *words],
         env=run.environment({"PYTHONPATH": None, "VLLM_LOGGING_LEVEL": "ERROR"}),
         capture_output=True,
         encoding="utf-8",

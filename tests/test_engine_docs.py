@@ -1,6 +1,5 @@
 """The session that docs/serving.md shows is one with the real vLLM: each command is typed, each answer compared."""
 
-import os
 import re
 import subprocess
 import sys
@@ -57,14 +56,14 @@ def plain(text: str) -> list[str]:
     return text.splitlines()
 
 
-def test_the_session_that_is_shown(run: Command, hub: Hub, project: Path) -> None:
+def test_the_session_that_is_shown(run: Command, hub: Hub, project: Path, vllm: Path) -> None:
     samples.lay_out_sample(hub.store.hub)
     port = str(ports.choose("127.0.0.1"))
     with tempfile.TemporaryDirectory(prefix="mt-", dir="/tmp") as temporary:
         env = run.environment(
             {
                 **hub.environ,
-                "MODELCTL_VLLM_PYTHON": os.environ["MODELCTL_TEST_ENGINE_PYTHON"],  # noqa: TID251 - the tests' own
+                "MODELCTL_VLLM_PYTHON": str(vllm),
                 "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
                 "TMPDIR": temporary,
                 "VLLM_HOST_IP": "127.0.0.1",

@@ -31,7 +31,6 @@ from tests.serving import Serving, await_true, is_running, on_terminal, serving,
 from tests.stores import StoreBuilder
 
 pytestmark = pytest.mark.engine
-engine, caches = engines.engine, engines.caches
 
 Phase = Literal["import", "engine import", "worker import", "loading", "serving", "in flight"]
 # The seconds within which all is gone. A request in flight is let finish: that is its time and that of an idle server.
@@ -143,12 +142,12 @@ class Outcome:
 
 @pytest.fixture(scope="module")
 def outcomes(
-    engine: Path, caches: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+    vllm: Path, vllm_caches: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Mapping[Case, "Future[Outcome]"]]:
     """How each case goes that is to be tested; they begin in their order, two at a time."""
     chosen = [item.callspec.params["case"] for item in request.session.items if hasattr(item, "callspec")]
     with ThreadPoolExecutor(max_workers=2) as pool:
-        env = engines.environment(engine, caches)
+        env = engines.environment(vllm, vllm_caches)
         yield {
             case: pool.submit(_play, case, tmp_path_factory.mktemp("case"), env)
             for case in chosen

@@ -1,7 +1,6 @@
 """Parameters, dtype, context and memory against transformers and vLLM, for small models of many architectures."""
 
 import json
-import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -30,14 +29,6 @@ Json = Mapping[str, Any]
 
 
 @pytest.fixture(scope="module")
-def python() -> Path:
-    named = os.environ.get("MODELCTL_TEST_ENGINE_PYTHON")  # noqa: TID251 - the tests' own
-    if not named or not Path(named).exists():
-        pytest.fail("there is no vLLM to test with: `modelctl engine install --cpu`, or MODELCTL_TEST_ENGINE_PYTHON")
-    return Path(named)
-
-
-@pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
     # pytest's own folders have names too long for sockets.
     with tempfile.TemporaryDirectory(prefix="mz-", dir="/tmp") as temporary:
@@ -45,7 +36,7 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def judged(python: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Json:
+def judged(vllm: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Json:
     """All answers, from two processes beside each other: vLLM takes ten seconds to look at an architecture."""
     home = tmp_path_factory.mktemp("home")
     # Those that vLLM looks at are divided evenly.
@@ -58,7 +49,7 @@ def judged(python: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory)
         cases = {name: _question(CASES[name], folder / str(names.index(name)) / "model") for name in names[at::2]}
         types = {} if at else {model_type: list(keys) for model_type, keys in presumed.BY_TYPE.items()}
         done = engine.program(
-            [python, TESTS / "zoo" / "judge.py", yard / "answers"],
+            [vllm, TESTS / "zoo" / "judge.py", yard / "answers"],
             env={
                 "HF_HUB_OFFLINE": "1",
                 "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -123,9 +114,9 @@ def test_what_is_presumed_is_what_transformers_presumes(judged: Json) -> None:
     assert judged["presumed"] == {model_type: dict(keys) for model_type, keys in presumed.BY_TYPE.items()}
 
 
-def test_the_architectures_that_vllm_knows(judged: Json, python: Path) -> None:
+def test_the_architectures_that_vllm_knows(judged: Json, vllm: Path) -> None:
     where = "import importlib.util as u; print(u.find_spec('vllm').submodule_search_locations[0])"
-    package = subprocess.run([python, "-c", where], capture_output=True, check=True, encoding="utf-8").stdout.strip()
+    package = subprocess.run([vllm, "-c", where], capture_output=True, check=True, encoding="utf-8").stdout.strip()
     registry = architectures.registry(Path(package))
     assert registry is not None
     assert registry.known == set(judged["architectures"])

@@ -1,7 +1,6 @@
 """The selection against vLLM's own code: every shape of the table on the disk, whole and as we pull it."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -39,11 +38,8 @@ class Judgement(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def judgement(tmp_path_factory: pytest.TempPathFactory) -> Judgement:
+def judgement(vllm: Path, tmp_path_factory: pytest.TempPathFactory) -> Judgement:
     """All answers from one process, for vLLM takes ten seconds to import."""
-    named = os.environ.get("MODELCTL_TEST_ENGINE_PYTHON")  # noqa: TID251 - the tests' own
-    if not named or not Path(named).exists():
-        pytest.fail("there is no vLLM to test with: `modelctl engine install --cpu`, or MODELCTL_TEST_ENGINE_PYTHON")
     yard = tmp_path_factory.mktemp("shapes")
     numbers, questions = {}, []
     for at, (name, shape) in enumerate(SHAPES.items()):
@@ -56,7 +52,7 @@ def judgement(tmp_path_factory: pytest.TempPathFactory) -> Judgement:
         questions += [{"folder": str(whole), "pickles": pickles, **common}]
         questions += [{"folder": str(ours), "pickles": [], **common}]
     engine = Command(yard, home=tmp_path_factory.mktemp("home"), guard=TESTS / "guard")
-    argv: list[str | Path] = [named, TESTS / "shapes" / "judge.py", yard / "answers"]
+    argv: list[str | Path] = [str(vllm), TESTS / "shapes" / "judge.py", yard / "answers"]
     done = engine.program(argv, env={"HF_HUB_OFFLINE": "1"}, stdin=json.dumps(questions), timeout=240)
     assert done.code == 0, done.stderr
     found = json.loads((yard / "answers").read_text(encoding="utf-8"))

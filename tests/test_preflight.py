@@ -118,7 +118,7 @@ REFUSED = [
     (
         {"machine": gpus(1, 80), "gpu_memory_utilization": 0.2},
         None,
-        "a smaller model, a quantised one or more GPUs would fit",
+        "`--gpu-memory-utilization 0.92` makes it fit",
     ),
     ({"machine": ram(12)}, None, "a smaller model, a quantised one or more GPUs would fit"),
 ]
@@ -190,6 +190,10 @@ def test_more_gpus_than_there_are() -> None:
     assert error.hint == (
         "`--tensor-parallel-size 2`, or more machines with `--nnodes` or `--ray`; `--force` starts it anyway"
     )
+    # Of three, what its heads can be divided among.
+    three = told(judged(machine=gpus(3, 80), tensor_parallel_size=4))
+    assert three.hint is not None
+    assert three.hint.startswith("`--tensor-parallel-size 2`, ")
     both = told(judged("-pp", "2", machine=gpus(2, 80), tensor_parallel_size=2))
     assert both.message == "the parallel sizes ask for 4 GPUs, and this machine has 2"
     assert both.exit_code == 5
@@ -260,6 +264,26 @@ def test_a_driver_that_hangs_refuses_nobody(play: Play, tmp_path: Path) -> None:
     need = Need(weights=900 * GIB, config=LLAMA, context=8192)
     model = preflight.Model(id=NAME, need=need, architecture=KNOWN, context=8192)
     assert preflight.judge(model, engine("cuda"), Settings(), machine, environ={}).refusal is None
+
+
+def test_what_the_cpu_cannot_do() -> None:
+    one = ram(64)._replace(nodes=1)
+    assert told(judged(machine=one, tensor_parallel_size=2)).exit_code == 5
+    assert told(judged("-pp", "2", machine=one)).exit_code == 5
+    assert judged(machine=one._replace(nodes=2), tensor_parallel_size=2, context=8192).refusal is None
+    assert told(judged("--enable-sleep-mode", machine=one)).exit_code == 2
+    assert judged("--enable-sleep-mode", machine=gpus(1, 80)).refusal is None
+
+
+def test_a_cache_that_is_too_large_is_told_what_is_left() -> None:
+    error = told(judged("--kv-cache-memory-bytes", "900G", machine=ram(64), context=8192))
+    assert error.hint is not None
+    assert error.hint.startswith("`-- --kv-cache-memory-bytes 46G` makes it fit; ")
+    flags = error.details["flags"]
+    assert judged(*flags, machine=ram(64), context=8192).refusal is None
+    error = told(judged(machine=ram(64), context=8192, environ={"VLLM_CPU_KVCACHE_SPACE": "900"}))
+    assert error.hint is not None
+    assert error.hint.startswith("unset `VLLM_CPU_KVCACHE_SPACE`; `-- --kv-cache-memory-bytes 46G` makes it fit; ")
 
 
 def test_a_cache_of_so_many_bytes_is_what_is_left_over() -> None:

@@ -13,6 +13,7 @@ from modelctl.errors import NotAllowedError, UsageError
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 _TRUE = {"1", "ON", "YES", "TRUE"}
+_FALSE = {"0", "FALSE", "NO", "OFF"}
 
 # Variables that would send a child to another cache, another hub, or give it what it has no need of.
 _DROPPED_FOR_CHILDREN = (
@@ -130,6 +131,11 @@ def endpoint(project: Project) -> str:
 def is_offline(project: Project) -> bool:
     """Whether the user forbade the network (`HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE`)."""
     return any(project.environ.get(name, "").upper() in _TRUE for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
+
+
+def is_online(project: Project) -> bool:
+    """Whether the user lets vLLM have the network, which a model with parts in other repositories may need."""
+    return project.environ.get("HF_HUB_OFFLINE", "").upper() in _FALSE
 
 
 def token_file(project: Project) -> Path:

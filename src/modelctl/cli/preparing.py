@@ -39,6 +39,13 @@ class Wishes:
     ray: bool
     extra: tuple[str, ...]
 
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether the model needs no tokenizer of its own."""
+        from modelctl.engine import command
+
+        return any(command.given(self.extra, flag) is not None for flag in ("--tokenizer", "--skip-tokenizer-init"))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
@@ -75,7 +82,7 @@ def looking(project: "Project") -> "Asked":
 
 def settle(project: "Project", wishes: Wishes, profiles: "Profiles", model_id: str) -> Prepared:
     """The settings: the command line over the model's table over the defaults of `modelctl.toml`."""
-    from modelctl.engine import api_key, command
+    from modelctl.engine import api_key, command, draft, lora
     from modelctl.engine.command import Settings
 
     mine = profiles.of(model_id)
@@ -94,9 +101,12 @@ def settle(project: "Project", wishes: Wishes, profiles: "Profiles", model_id: s
         ray=wishes.ray or (mine.ray and wishes.nnodes is None),
         extra=(*mine.words(over=(*_named(wishes), *wishes.extra)), *wishes.extra),
     )
-    if command.given(settings.extra, "--max-lora-rank") is None:
+    if (told := command.given(settings.extra, "--max-lora-rank")) is None:
         settings = replace(settings, max_lora_rank=max_rank)
+    elif told.isdecimal():
+        lora.check_rank(loras, int(told))
     command.check(settings)
+    draft.check(project, settings.extra)
     if taken := {model_id, *settings.served_names} & {each.name for each in loras}:
         raise UsageError(f"an adapter cannot be called `{min(taken)}`", hint="that is the name of the model itself")
     key_file = wishes.api_key_file or (None if project.environ.get(api_key.VARIABLE) else mine.api_key_file)

@@ -13,6 +13,7 @@ from modelctl.cli import output as show
 from modelctl.errors import ModelctlError, NotFoundError, NotWholeError
 
 if TYPE_CHECKING:
+    from modelctl.cli.preparing import Wishes
     from modelctl.engine.command import Settings
     from modelctl.engine.discovery import Engine
     from modelctl.engine.servers import ServerRecord
@@ -129,7 +130,7 @@ def serve(
     project, out = projects.locate(models_dir), show.Output(json=json)
     profiles = profile.read(project)
     with preparing.looking(project) as machine:
-        choice, facts = _chosen(project, out, name, pull=pull, dry_run=dry_run)
+        choice, facts = _chosen(project, out, name, wishes, pull=pull, dry_run=dry_run)
         prepared = preparing.settle(project, wishes, profiles, choice.model.id)
         engine = discovery.required(project, python=python)
         if (problem := discovery.unusable(engine)) is not None and not dry_run:
@@ -144,14 +145,14 @@ def serve(
 
 
 def _chosen(
-    project: "Project", out: show.Output, name: str | None, *, pull: bool, dry_run: bool
+    project: "Project", out: show.Output, name: str | None, wishes: "Wishes", *, pull: bool, dry_run: bool
 ) -> tuple["Choice", "Facts"]:
     """The model to serve, whole: what is not here is pulled where the user said so."""
     from modelctl.store import choice as choosing
 
     try:
         choice = choosing.choose(project, name)
-        return choice, choosing.check_servable(choice)
+        return choice, choosing.check_servable(choice, has_tokenizer=wishes.has_tokenizer)
     except (NotFoundError, NotWholeError) as error:
         wanted = name or (projects.default_model(project) or ("",))[0]
         if not pull or dry_run or not wanted:
@@ -162,7 +163,7 @@ def _chosen(
             raise error from None
     _pull(project, out, ref)
     choice = choosing.choose(project, name)
-    return choice, choosing.check_servable(choice)
+    return choice, choosing.check_servable(choice, has_tokenizer=wishes.has_tokenizer)
 
 
 def _pull(project: "Project", out: show.Output, ref: refs.ModelRef) -> None:

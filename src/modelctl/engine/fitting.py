@@ -33,7 +33,7 @@ def fit(need: Need | None, machine: Machine, terms: Terms = Terms()) -> Fit:  # 
         return Fit(fits=None, context=None, estimate=None, why="nothing tells how much memory the GPUs have")
     if need is None:
         return Fit(fits=None, context=None, estimate=None, why="nothing tells how large its weights are")
-    found = [_on(need, machine, replace(terms, tensor=count)) for count in _counts(need, machine)]
+    found = [_on(need, machine, replace(terms, tensor=count)) for count in counts(need, machine)]
     known = [each for each in found if each is not None]
     if not known:
         return _without_cache(need, machine)
@@ -55,8 +55,8 @@ def _on(need: Need, machine: Machine, terms: Terms) -> Estimate | None:
     return memory.estimate(need, devices(machine, terms.tensor), terms)
 
 
-def _counts(need: Need, machine: Machine) -> list[int]:
-    """How many GPUs a model can be divided among: powers of two by which its heads can be divided."""
+def counts(need: Need, machine: Machine) -> list[int]:
+    """How many of the GPUs a model can be divided among: powers of two by which its heads can be divided."""
     there = len(machine.gpus or ()) or 1
     heads = number(completed(need.config), "num_attention_heads", "n_head", "n_heads") or 0
     powers = [2**at for at in range(there.bit_length()) if 2**at <= there]

@@ -50,6 +50,16 @@ def max_rank(loras: Iterable[Lora]) -> int | None:
     return rank
 
 
+def check_rank(loras: Iterable[Lora], most: int) -> None:
+    """Refuse an adapter of a greater rank than the user lets vLLM take: `UsageError`."""
+    for lora in loras:
+        if lora.rank is not None and lora.rank > most:
+            raise UsageError(
+                f"the adapter `{lora.name}` has rank {lora.rank}, and `--max-lora-rank` is {most}",
+                hint="leave it away: it is then as great as the adapters need",
+            )
+
+
 def _resolved(project: Project, name: str, where: str, folder: Path) -> Lora:
     if where.startswith(("/", "./", "../", "~")) or where in {".", ".."}:
         path = (folder / Path(where).expanduser()).absolute()

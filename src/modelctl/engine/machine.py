@@ -17,16 +17,19 @@ class Machine(NamedTuple):
     """The memory that vLLM can have: that of the GPUs, and without one the machine's own.
 
     `gpus` is `None` where there are GPUs whose memory nobody tells. Bytes; `available` is what a new process may take.
+    `nodes` are the NUMA nodes, 0 where nothing tells.
     """
 
     gpus: "tuple[Gpu, ...] | None"
     memory: int
     available: int
+    nodes: int = 0
 
 
 def without_gpu(root: Path = Path("/")) -> Machine:
     """A machine of which only the RAM counts."""
-    return Machine((), total_memory(root), available_memory(root))
+    nodes = sum(1 for _ in (root / "sys/devices/system/node").glob("node[0-9]*"))
+    return Machine((), total_memory(root), available_memory(root), nodes)
 
 
 def total_memory(root: Path = Path("/")) -> int:

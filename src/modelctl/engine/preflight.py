@@ -9,23 +9,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from modelctl.engine import architectures, command, fitting, memory
+from modelctl.engine import architectures, command, fitting, limits, memory, misfit
 from modelctl.engine.command import Settings
 from modelctl.engine.dimensions import number
 from modelctl.engine.discovery import Engine
 from modelctl.engine.layers import completed
+from modelctl.engine.limits import FORCE
 from modelctl.engine.machine import Machine
 from modelctl.engine.memory import Estimate, Need, Terms
 from modelctl.errors import ModelctlError, NoRoomError, UsageError
-from modelctl.units import size
 
-FORCE = "`--force` starts it anyway"
 # With these the configuration or the weights are others than the files say, or not all of them come here.
 _BEYOND_US = (
     *("--hf-overrides", "--quantization", "--cpu-offload-gb", "--cpu-offload-params", "--num-gpu-blocks-override"),
     *("--config", "--hf-config-path", "--data-parallel-size", "--data-parallel-rank", "--nnodes", "--load-format"),
     "--enable-expert-parallel",
 )
+
+
+_SPACE = "VLLM_CPU_KVCACHE_SPACE"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,10 @@ class Verdict:
 def judge(model: Model, engine: Engine, settings: Settings, machine: Machine, *, environ: Mapping[str, str]) -> Verdict:
     """Judge a start, and settle the context and the cache where the user left them open."""
     refusal = _unknown(model, engine, settings) or _contradiction(model, settings, environ)
+    if refusal is None and engine.device == "cpu" and not _is_beyond_us(settings):
+        refusal = limits.of_cpu(
+            settings, devices=(_tensor(settings) or 1) * _pipeline(settings), nodes=machine.nodes, environ=environ
+        )
     if refusal is not None:
         return Verdict(settings=settings, refusal=refusal)
     if model.need is None or _is_beyond_us(settings):
@@ -60,14 +66,18 @@ def judge(model: Model, engine: Engine, settings: Settings, machine: Machine, *,
         # Without a GPU such a build is refused elsewhere; of other makers' nothing is known.
         return Verdict(settings=settings)
     terms = _terms(settings, environ)
-    if (too_few := _too_few_gpus(terms, machine)) is not None:
+    if (too_few := _too_few_gpus(model.need, terms, machine)) is not None:
         return Verdict(settings=settings, refusal=too_few)
     estimate = memory.estimate(model.need, fitting.devices(machine, terms.tensor * terms.pipeline), terms)
     if estimate is None:
         fit = fitting.fit(model.need, machine, terms)
-        refusal = _does_not_fit(model, None, (), why=fit.why) if fit.fits is False else None
+        refusal = misfit.told(model.id, None, (), why=fit.why) if fit.fits is False else None
         return Verdict(settings=settings, refusal=refusal)
-    return _by_memory(model, engine, settings, machine, terms=terms, estimate=estimate)
+    verdict = _by_memory(model, engine, settings, machine, terms=terms, estimate=estimate)
+    if verdict.refusal is not None and engine.device == "cpu" and environ.get(_SPACE, "").isdecimal():
+        # It would win over the flag.
+        verdict.refusal.hint = f"unset `{_SPACE}`; {verdict.refusal.hint}"
+    return verdict
 
 
 def _by_memory(
@@ -76,9 +86,9 @@ def _by_memory(
     asked = _asked_context(settings)
     least = min(estimate.wanted, fitting.LEAST_CONTEXT) if terms.context is None else estimate.wanted
     is_short = terms.cache is not None and estimate.cache < terms.cache
-    if estimate.context < least or is_short or _wants_more_than_is_free(estimate, terms):
-        flags = _remedy(model, machine, terms)
-        return Verdict(settings=settings, refusal=_does_not_fit(model, estimate, flags, terms=terms))
+    if estimate.context < least or is_short or misfit.wants_more_than_is_free(estimate, terms):
+        flags = misfit.flags(model.need, machine, terms)
+        return Verdict(settings=settings, refusal=misfit.told(model.id, estimate, flags, terms=terms))
     note = None
     if asked is None and estimate.context < estimate.wanted:
         settings = replace(settings, max_model_len=_auto(engine, estimate))
@@ -103,11 +113,10 @@ def _unknown(model: Model, engine: Engine, settings: Settings) -> ModelctlError 
         return None
     if engine.package is not None and _has_plugins(engine.package.parent):
         return None
-    return ModelctlError(
-        f"`{model.id}` cannot be served: {answer.note}",
-        hint=f"another vLLM may know it: `--python` names one; {FORCE}",
-        cause="model",
-    )
+    hint = f"another vLLM may know it: `--python` names one; {FORCE}"
+    if model.need is not None and model.need.config.get("auto_map"):
+        hint = f"it brings Python code of its own: read that, then add `-- --trust-remote-code`; {FORCE}"
+    return ModelctlError(f"`{model.id}` cannot be served: {answer.note}", hint=hint, cause="model")
 
 
 def _has_plugins(site: Path) -> bool:
@@ -134,11 +143,11 @@ def _contradiction(model: Model, settings: Settings, environ: Mapping[str, str])
             hint=f"`--max-model-len {own}`; {FORCE}",
             cause="arguments",
         )
-    tensor = _whole(settings, "--tensor-parallel-size", settings.tensor_parallel_size)
+    tensor = _tensor(settings)
     config = completed(model.need.config) if model.need else {}
     heads = number(config, "num_attention_heads", "n_head", "n_heads")
     if tensor and heads and heads % tensor:
-        sizes = [str(count) for count in range(2, min(heads, 17)) if heads % count == 0]
+        sizes = [str(count) for count in range(2, min(heads, 16) + 1) if heads % count == 0]
         hint = f"it can be divided among {', '.join(sizes)}; {FORCE}" if sizes else FORCE
         return UsageError(
             f"the {heads} attention heads of `{model.id}` cannot be divided among {tensor} devices",
@@ -148,71 +157,16 @@ def _contradiction(model: Model, settings: Settings, environ: Mapping[str, str])
     return None
 
 
-def _too_few_gpus(terms: Terms, machine: Machine) -> ModelctlError | None:
+def _too_few_gpus(need: Need, terms: Terms, machine: Machine) -> ModelctlError | None:
     wanted, there = terms.tensor * terms.pipeline, len(machine.gpus or ())
     if not machine.gpus or wanted <= there:
         return None
+    most = max(fitting.counts(need, machine))
     sizes = "`--tensor-parallel-size`" if terms.pipeline == 1 else "the parallel sizes"
     return NoRoomError(
         f"{sizes} {'ask' if terms.pipeline > 1 else 'asks'} for {wanted} GPUs, and this machine has {there}",
-        hint=f"`--tensor-parallel-size {there}`, or more machines with `--nnodes` or `--ray`; {FORCE}",
+        hint=f"`--tensor-parallel-size {most}`, or more machines with `--nnodes` or `--ray`; {FORCE}",
         cause="parallel",
-    )
-
-
-def _wants_more_than_is_free(estimate: Estimate, terms: Terms) -> bool:
-    """Whether vLLM would refuse at once, because less is free than it is to take."""
-    device = estimate.device
-    return not device.is_cpu and terms.cache is None and device.free < device.total * terms.utilization
-
-
-def _remedy(model: Model, machine: Machine, terms: Terms) -> tuple[str, ...]:
-    """The flags that would make it fit: with the context that was asked for, else with a shorter one."""
-    if model.need is None:
-        return ()
-    open_terms = replace(terms, cache=None, utilization=memory.UTILIZATION)
-    for tried in (open_terms, replace(open_terms, context=None)):
-        fit = fitting.fit(model.need, machine, tried)
-        if fit.fits and fit.flags and fit.estimate and (tried.context is None or fit.context == fit.estimate.wanted):
-            return fit.flags
-    return ()
-
-
-def _does_not_fit(
-    model: Model,
-    estimate: Estimate | None,
-    flags: tuple[str, ...],
-    *,
-    terms: Terms | None = None,
-    why: str | None = None,
-) -> NoRoomError:
-    instead = (
-        f"`{' '.join(flags)}` makes it fit" if flags else "a smaller model, a quantised one or more GPUs would fit"
-    )
-    hint = f"{instead}; `modelctl show {model.id} --memory` has the reasoning; {FORCE}"
-    if estimate is None:
-        return NoRoomError(f"`{model.id}` does not fit: {why}", hint=hint, cause="memory", flags=list(flags))
-    where = "of RAM" if estimate.device.is_cpu else "on each GPU" if estimate.devices > 1 else "on the GPU"
-    cache, tokens = estimate.request, f" of {estimate.wanted:,} tokens"
-    if terms is not None and terms.cache is not None and terms.cache > cache:
-        cache, tokens = terms.cache, ""
-    needed = estimate.weights + estimate.rest + cache
-    free, usable = estimate.device.free, estimate.usable
-    if terms is not None and _wants_more_than_is_free(estimate, terms) and needed <= usable:
-        wanted = estimate.device.total * terms.utilization
-        message = f"vLLM would take {size(wanted)} {where}, and {size(free)} are free"
-    else:
-        message = (
-            f"it takes {size(needed)} {where} ({size(estimate.weights)} of weights, {size(cache)} of KV cache{tokens},"
-            f" {size(estimate.rest)} beside them), and {size(usable)} are there"
-        )
-    return NoRoomError(
-        f"`{model.id}` does not fit: {message}",
-        hint=hint,
-        cause="memory",
-        flags=list(flags),
-        needed=needed,
-        free=free,
     )
 
 
@@ -221,12 +175,12 @@ def _terms(settings: Settings, environ: Mapping[str, str]) -> Terms:
     share = settings.gpu_memory_utilization or _share(settings)
     width = command.given(settings.extra, "--kv-cache-dtype") or "auto"
     cache = memory.context_length(command.given(settings.extra, "--kv-cache-memory-bytes") or "")
-    space = environ.get("VLLM_CPU_KVCACHE_SPACE", "")
+    space = environ.get(_SPACE, "")
     if space.isdecimal() and int(space):
         cache = int(space) * memory.GIB
     return Terms(
-        tensor=_whole(settings, "--tensor-parallel-size", settings.tensor_parallel_size) or 1,
-        pipeline=_whole(settings, "--pipeline-parallel-size") or 1,
+        tensor=_tensor(settings) or 1,
+        pipeline=_pipeline(settings),
         utilization=share or memory.UTILIZATION,
         context=memory.context_length(_asked_context(settings) or ""),
         batch=_whole(settings, "--max-num-batched-tokens"),
@@ -249,6 +203,14 @@ def _share(settings: Settings) -> float | None:
 
 def _whole(settings: Settings, flag: str, own: int | None = None) -> int | None:
     return own or memory.context_length(command.given(settings.extra, flag) or "")
+
+
+def _tensor(settings: Settings) -> int | None:
+    return _whole(settings, "--tensor-parallel-size", settings.tensor_parallel_size)
+
+
+def _pipeline(settings: Settings) -> int:
+    return _whole(settings, "--pipeline-parallel-size") or 1
 
 
 def _is_any_given(settings: Settings, flags: tuple[str, ...]) -> bool:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from modelctl import process
 from modelctl import project as projects
-from modelctl.engine import command, diagnosis, launch, logs, machine, memory, ports, release, servers, stages
+from modelctl.engine import causes, command, diagnosis, launch, logs, machine, memory, ports, release, servers, stages
+from modelctl.engine.causes import Cause
 from modelctl.engine.command import Command, Settings
-from modelctl.engine.diagnosis import Cause
 from modelctl.engine.discovery import Engine
 from modelctl.engine.launch import Ending, Start, StopRequests, Watcher
 from modelctl.engine.servers import ServerRecord
@@ -64,8 +64,7 @@ class Result:
 def plan(project: Project, served: Served, engine: Engine, settings: Settings) -> ServePlan:
     """Build command line and environment. Reads the model's configuration and the machine's memory, writes nothing."""
     command.check(settings)
-    # A model whose code or parts lie in other repositories may need the network; the user says so.
-    offline = project.environ.get("HF_HUB_OFFLINE", "").upper() not in {"0", "FALSE", "NO", "OFF"}
+    offline = not projects.is_online(project)
     kv_cache = None
     if engine.device == "cpu" and not command.sizes_kv_cache(settings, project.environ):
         wanted = settings.max_model_len or command.given(settings.extra, "--max-model-len")
@@ -228,7 +227,7 @@ def _result(planned: ServePlan, record: ServerRecord, ending: Ending, killed_bef
     killed = machine.killed_for_memory()
     # The kernel writes into no log of ours: a process is simply gone.
     if (cause is None or cause.kind in {"unknown", "engine"}) and killed is not None and killed > (killed_before or 0):
-        cause = diagnosis.KILLED_FOR_MEMORY
+        cause = causes.KILLED_FOR_MEMORY
     return Result(
         ending=ending, cause=cause, tail=tuple(line for line in lines if line.strip())[-_TAIL:], log=record.log
     )

@@ -13,6 +13,12 @@ from modelctl.store.layout import RepoPaths
 from modelctl.store.model import Facts, Model, Problem, Revision, State
 
 _PULL = "`modelctl pull ORG/NAME` brings one"
+# What to try where vLLM cannot serve a model, by the kind of the problem.
+_HINTS = {
+    "no_tokenizer": "name the folder of one: `-- --tokenizer FOLDER`",
+    "no_config": "`modelctl verify {ref}` tells whether it is as it was published",
+    "config": "`modelctl verify {ref}` tells whether it is as it was published",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,27 +58,32 @@ def choose(project: Project, name: str | None) -> Choice:
     )
 
 
-def check_servable(choice: Choice) -> Facts:
-    """The facts of the chosen revision; `NotWholeError` where it is not whole, `ModelctlError` where vLLM cannot."""
+def check_servable(choice: Choice, *, has_tokenizer: bool = False) -> Facts:
+    """The facts of the chosen revision; `NotWholeError` where it is not whole, `ModelctlError` where vLLM cannot.
+
+    `has_tokenizer`: one was named that is not the model's own.
+    """
     model, revision = choice.model, choice.revision
     listing = tree.read(RepoPaths(model.path.parent, model.id), revision.commit)
     read = checkpoint.read(revision, listing=listing)
-    state, problems = model.state, model.problems
+    state, reasons = model.state, model.problems
     if revision.commit != scan.revision_of(model).commit:
-        state, problems = _judged(choice)
+        state, reasons = _judged(choice)
     if state != "ready":
-        problem = problems[0] if problems else Problem(state, "it is not complete", f"modelctl pull {choice.ref}")
+        problem = reasons[0] if reasons else Problem(state, "it is not complete", f"modelctl pull {choice.ref}")
         raise NotWholeError(
             f"`{choice.ref}` is {state}: {problem.message}",
             hint=f"`{problem.fix}` mends it" if problem.fix else "`modelctl list` shows what is wrong with it",
         )
     _check_tensors(choice, read)
     description = metadata.describe(read)
-    if description.servable is False:
-        problem = description.problems[0] if description.problems else Problem("unservable", "vLLM cannot serve it")
+    problems = tuple(each for each in description.problems if not (has_tokenizer and each.kind == "no_tokenizer"))
+    if description.servable is False and problems:
+        problem = problems[0]
+        hint = _HINTS.get(problem.kind, "`modelctl list` shows which models can be")
         raise ModelctlError(
             f"`{choice.ref}` cannot be served: {problem.message}",
-            hint=f"`{problem.fix}`" if problem.fix else "`modelctl list` shows which models can be",
+            hint=f"`{problem.fix}`" if problem.fix else hint.format(ref=choice.ref),
         )
     return description.facts
 

@@ -1,0 +1,54 @@
+"""The draft model of a speculative decoding, which `--speculative-config` names: vLLM looks for it by itself."""
+
+import json
+import os
+import shlex
+from collections.abc import Iterable
+
+from modelctl import project as projects
+from modelctl.engine import command
+from modelctl.errors import ModelctlError, NotFoundError, NotWholeError
+from modelctl.project import Project
+from modelctl.store import scan
+
+_FLAG = "--speculative-config"
+
+
+def check(project: Project, extra: Iterable[str]) -> None:
+    """Refuse a draft that vLLM will not find: without the network it looks into the project's own store alone.
+
+    `NotFoundError`, or `NotWholeError` where not all of it is here. With the network nothing is refused.
+    """
+    name = _named(tuple(extra))
+    # Words without a slash are vLLM's own, as `ngram`.
+    if name is None or "/" not in name or projects.is_online(project) or os.path.exists(name):  # noqa: PTH110 - as vLLM
+        return
+    try:
+        model, ref = scan.find(project, name)
+    except NotFoundError as error:
+        error.message += " (the draft model)"
+        raise
+    except ModelctlError:
+        # No name of a model: what it is, vLLM will say.
+        return
+    if model.state != "ready":
+        raise NotWholeError(f"the draft model `{ref}` is {model.state}", hint=f"`modelctl pull {ref}` mends it")
+    if model.location != "project" or model.id != name:
+        folder = shlex.quote(str(scan.revision_of(model, ref.revision).path.absolute()))
+        raise NotFoundError(
+            f"vLLM does not find the draft model `{name}` by that name", hint=f"give its folder, {folder}"
+        )
+
+
+def _named(extra: tuple[str, ...]) -> str | None:
+    # vLLM takes single keys too: `--speculative-config.model acme/draft`.
+    for at, word in enumerate(extra):
+        flag, equals, value = word.partition("=")
+        if flag.replace("_", "-") == f"{_FLAG}.model":
+            return value if equals else next(iter(extra[at + 1 :]), None)
+    try:
+        config = json.loads(command.given(extra, _FLAG) or "null")
+    except ValueError:
+        return None
+    name = config.get("model") if isinstance(config, dict) else None
+    return name if isinstance(name, str) and name else None
