@@ -58,7 +58,7 @@ def members(leader: int) -> tuple[int, ...]:
 
     Where the system has no `/proc`, `leader` stands for all as long as its group has a process.
     """
-    if not (_PROC / "self/stat").exists():
+    if not _tells_processes():
         return (leader,) if _has_group(leader) else ()
     found = []
     for entry in os.scandir(_PROC):
@@ -78,11 +78,12 @@ def end(leader: int) -> tuple[int, ...]:
     Python's resource trackers go last: they end by themselves as soon as nobody is left to track, and remove the
     shared memory and semaphores that killed processes could not.
     """
-    _await_end(leader, seconds=_LAST_WAIT, but_trackers=True)
-    _await_end(leader, seconds=_TIDYING)
+    if _tells_processes():
+        _await_end(leader, seconds=_LAST_WAIT, but_trackers=True)
+        _await_end(leader, seconds=_TIDYING)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
-    return _await_end(leader, seconds=_TIDYING)
+    return _await_end(leader, seconds=_TIDYING if _tells_processes() else _LAST_WAIT)
 
 
 def _await_end(leader: int, *, seconds: float, but_trackers: bool = False) -> tuple[int, ...]:
@@ -112,6 +113,10 @@ def _is_tracker(pid: int) -> bool:
         return b"multiprocessing.resource_tracker" in (_PROC / str(pid) / "cmdline").read_bytes()
     except OSError:
         return False
+
+
+def _tells_processes() -> bool:
+    return (_PROC / "self/stat").exists()
 
 
 def _has_group(leader: int) -> bool:
