@@ -95,7 +95,7 @@ class Place:
 
     def _told(self, pid: int, *, is_plain: bool) -> tuple[float, float]:
         """What the system tells of the processes: seconds of CPU, and those between modelctl's start and vLLM's."""
-        cpu = group.cpu_seconds(pid) or 0.0
+        cpu = group.cpu_seconds(group.members(pid)) or 0.0
         if is_plain:
             return cpu, 0.0
         (record,) = servers.running(self.state)
