@@ -99,7 +99,7 @@ class Place:
         if is_plain:
             return cpu, 0.0
         (record,) = servers.running(self.state)
-        cpu += group.cpu_seconds(record.engine_pid or 0) or 0.0
+        cpu += group.cpu_seconds(group.members(record.engine_pid or 0)) or 0.0
         return cpu, ((record.engine_started or 0) - record.started) / os.sysconf("SC_CLK_TCK")
 
 
