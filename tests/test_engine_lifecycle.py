@@ -145,7 +145,7 @@ def outcomes(
     vllm: Path, vllm_caches: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Mapping[Case, "Future[Outcome]"]]:
     """How each case goes that is to be tested; they begin in their order, two at a time."""
-    chosen = [item.callspec.params["case"] for item in request.session.items if hasattr(item, "callspec")]
+    chosen = [item.callspec.params.get("case") for item in request.session.items if hasattr(item, "callspec")]
     with ThreadPoolExecutor(max_workers=2) as pool:
         env = engines.environment(vllm, vllm_caches)
         yield {
