@@ -60,14 +60,16 @@ class Profile:
     ray: bool = False
     flags: Mapping[str, Value] = field(default_factory=dict)
 
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether the model needs no tokenizer of its own."""
+        return any(self.flags.get(flag.removeprefix("--")) for flag in command.TOKENIZER)
+
     def words(self, *, over: Iterable[str] = ()) -> tuple[str, ...]:
         """The flags as vLLM's command line takes them, without those that the words of `over` give."""
         given = {command.full_name(word) for word in over if word.startswith("-")}
         return tuple(
-            word
-            for key, value in self.flags.items()
-            if not {f"--{key}", f"--no-{key}"} & given
-            for word in flag_words(key, value)
+            word for key, value in self.flags.items() if not _flags_of(key) & given for word in flag_words(key, value)
         )
 
 
@@ -130,6 +132,12 @@ def flag_words(key: str, value: Value) -> Iterator[str]:
             yield f"--{key}={text}"
         case _:
             yield from (f"--{key}", text)
+
+
+def _flags_of(key: str) -> set[str]:
+    """What a flag is called on the command line: one that sets a part of it stands over it too."""
+    name = key.partition(".")[0]
+    return {f"--{name}", f"--no-{name}"}
 
 
 class _WrongError(Exception):
