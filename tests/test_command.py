@@ -66,6 +66,11 @@ def test_an_old_vllm_gets_no_flag_that_it_does_not_know(version: str, *, known: 
         (["--enforce-eager", "--dtype", "auto"], "--enforce-eager", ""),
         (["--enforce-eager"], "--enforce-eager", ""),
         (["--portion", "1"], "--port", None),
+        (["-qawq"], "--quantization", "awq"),
+        (["-n2"], "--nnodes", "2"),
+        (["-tp2"], "--tensor-parallel-size", None),
+        (["--max-model-len", "-1"], "--max-model-len", "-1"),
+        (["--seed", "--port"], "--seed", ""),
         (["--model-impl", "auto"], "--model", None),
         (["port"], "--port", None),
         ([], "--port", None),
@@ -73,6 +78,44 @@ def test_an_old_vllm_gets_no_flag_that_it_does_not_know(version: str, *, known: 
 )
 def test_finds_a_flag_as_vllms_parser_does(words: list[str], flag: str, value: str | None) -> None:
     assert command.given(words, flag) == value
+
+
+@pytest.mark.parametrize(
+    ("word", "is_there"),
+    [
+        ("--hf-overrides.rope_theta=1e6", True),
+        ("--hf_overrides.rope_theta", True),
+        ("--hf-over", True),
+        ("-sc.model", False),
+        ("-1.5", False),
+        ("rope.hf-overrides", False),
+    ],
+)
+def test_a_part_of_a_flag_mentions_it(word: str, *, is_there: bool) -> None:
+    assert command.mentions([word, "1"], ["--dtype", "--hf-overrides"]) is is_there
+    assert command.mentions(["-sc.model", "x"], ["--speculative-config"])
+
+
+NONSENSE: list[dict[str, Any]] = [
+    *({"max_model_len": text} for text in ("foo", "", "0", "-5", "nan", "inf", "1e3", "1.5K", "8kb", "8192.0")),
+    *({"extra": words} for words in (("--max-model-len",), ("--max-model-len=x",), ("--max-model", "x"))),
+    {"gpu_memory_utilization": float("nan")},
+    {"served_names": ("a", "-b")},
+    {"served_names": ("",)},
+    {"host": "--uds=/tmp/x"},
+]
+
+
+@pytest.mark.parametrize("wanted", NONSENSE)
+def test_refuses_values_that_vllm_cannot_read(wanted: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        command.check(Settings(**wanted))
+
+
+@pytest.mark.parametrize("text", ["8192", "8k", "1.5k", "8K", "8t", "auto", "AUTO", "-1", "1_000"])
+def test_takes_lengths_as_vllm_does(text: str) -> None:
+    command.check(Settings(max_model_len=text))
+    command.check(Settings(extra=("--max-model-len", text)))
 
 
 @pytest.mark.parametrize("flag", ["--model", "--host", "--port", "--served-model-name", "--uds", "--api-key"])

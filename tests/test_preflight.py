@@ -169,10 +169,75 @@ def test_the_cache_on_the_cpu_leaves_room_for_the_weights() -> None:
         "--cpu-offload-gb=10",
         "--data-parallel-size=2",
         "--config=x",
+        "--quant=fp8",
+        "-qfp8",
+        "--hf-overrides.rope_theta=1",
+        "-dcp=2",
+        "--kv-cache-dtype=nvfp4",
     ],
 )
 def test_what_nobody_can_tell_is_not_refused(flag: str) -> None:
     assert judged(flag, machine=gpus(1, 12)) == Verdict(settings=Settings(extra=(flag,)))
+
+
+def test_a_context_of_overridden_dimensions_is_not_judged() -> None:
+    assert judged("--hf-overrides.max_position_embeddings=1048576", machine=ram(64), max_model_len="512k") == Verdict(
+        settings=Settings(max_model_len="512k", extra=("--hf-overrides.max_position_embeddings=1048576",))
+    )
+
+
+def test_single_precision_takes_twice_the_room() -> None:
+    half, single = (judged("--dtype", dtype, machine=ram(24), max_model_len="8k") for dtype in ("half", "float32"))
+    assert half.refusal is None
+    assert "32.0 GB of weights, 2.1 GB of KV cache of 8,000 tokens" in told(single).message
+    # A quarter of the memory would not hold one request.
+    words = judged("--dtype=float32", machine=ram(50), billions=1, context=65536).settings.extra
+    assert (words[0], int(words[1]) > 16 * GIB) == ("--kv-cache-memory-bytes", True)
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"CUDA_VISIBLE_DEVICES": ""}, "vLLM would see no GPU: `CUDA_VISIBLE_DEVICES` is ``"),
+        ({}, "vLLM would see no GPU: NVIDIA's driver tells of none"),
+    ],
+)
+def test_gpus_that_are_not_seen(environ: dict[str, str], message: str) -> None:
+    model = preflight.Model(id=NAME, need=None, architecture=None, context=None)
+    refused = told(preflight.judge(model, engine("cuda"), Settings(), ram(64), environ=environ))
+    assert (refused.message, refused.exit_code) == (message, 5)
+    elsewhere = preflight.judge(model, engine("cuda"), Settings(ray=True), ram(64), environ=environ)
+    assert elsewhere.refusal is None
+
+
+HINTS: list[tuple[Machine, tuple[str, ...], dict[str, Any], str]] = [
+    # The second GPU is in use: one of them is what fits.
+    (
+        Machine((Gpu("a", "x", 24 * GIB, 24 * GIB), Gpu("b", "x", 24 * GIB, GIB)), 64 * GIB, 64 * GIB),
+        (),
+        {"tensor_parallel_size": 2, "billions": 4, "context": 8192},
+        "--tensor-parallel-size 1",
+    ),
+    (gpus(4, 24), ("-pp", "2"), {"billions": 35, "context": 8192}, "--tensor-parallel-size 2"),
+    (gpus(1, 80), (), {"billions": 1, "context": None, "max_model_len": "64M"}, "--max-model-len 2048"),
+    (
+        gpus(1, 24),
+        ("--kv-cache-memory-bytes", "20G"),
+        {"context": 1 << 40},
+        "--max-model-len 40960 --kv-cache-memory-bytes 5425M",
+    ),
+]
+
+
+@pytest.mark.parametrize(("machine", "extra", "wanted", "flags"), HINTS)
+def test_flags_that_are_named_fit_as_they_stand(
+    machine: Machine, extra: tuple[str, ...], wanted: dict[str, Any], flags: str
+) -> None:
+    named = told(judged(*extra, machine=machine, **wanted)).details["flags"]
+    assert " ".join(named) == flags
+    left = {key: value for key, value in wanted.items() if f"--{key.replace('_', '-')}" not in named}
+    others = extra if extra[:1] == ("-pp",) else ()
+    assert judged(*others, *named, machine=machine, **left).refusal is None
 
 
 def test_nothing_is_said_of_other_machines() -> None:
@@ -203,8 +268,9 @@ def test_what_the_model_forbids() -> None:
     error = told(judged(machine=gpus(1, 80), max_model_len="256k"))
     assert isinstance(error, UsageError)
     assert error.message == f"`--max-model-len` asks for 256,000 tokens, and `{NAME}` takes 131,072"
-    allowed = judged(machine=gpus(1, 80), max_model_len="132k", environ={"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"})
-    assert allowed.refusal is None
+    for yes in ("1", "true"):
+        allowed = judged(machine=gpus(1, 80), max_model_len="132k", environ={"VLLM_ALLOW_LONG_MAX_MODEL_LEN": yes})
+        assert allowed.refusal is None
     heads = told(judged("-tp=3", machine=gpus(4, 80)))
     assert heads.message == f"the 32 attention heads of `{NAME}` cannot be divided among 3 devices"
     assert heads.hint == "it can be divided among 2, 4, 8, 16; `--force` starts it anyway"

@@ -78,13 +78,16 @@ def test_a_models_table_stands_over_the_defaults(here: Project) -> None:
         (["--max_model_len=1"], "--max-model-len"),
         (["--no-enforce-eager"], "--enforce-eager"),
         (["-tp", "2"], "--tensor-parallel-size"),
+        (["--hf-overrides.b=2"], "--hf-overrides"),
+        (["--hf-overrides", "{}"], "--hf-overrides"),
     ],
 )
 def test_a_flag_stands_over_the_file(here: Project, over: list[str], gone: str) -> None:
     text = "[serve]\nmax-model-len = 2\nenforce-eager = true\ntensor-parallel-size = 4\nkv-cache-dtype-skip = 1\n"
+    text += "hf-overrides.a = 1\n"
     words = read(here, text).of(NAME).words(over=[*over, "--kv-cache-dtype", "fp8"])
-    left = {"--max-model-len", "--enforce-eager", "--tensor-parallel-size", "--kv-cache-dtype-skip"} - {gone}
-    assert {word for word in words if word.startswith("--")} == left
+    flags = {"--max-model-len", "--enforce-eager", "--tensor-parallel-size", "--kv-cache-dtype-skip", "--hf-overrides"}
+    assert {word for word in words if word.startswith("--")} == flags - {gone}
 
 
 WRONG = [

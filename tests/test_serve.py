@@ -557,6 +557,12 @@ class TestRefusals:
             f"error: vLLM 0.33.0 of `{python}` is built for NVIDIA GPUs, and this machine shows none\n"
             "hint: `modelctl engine install --cpu`"
         )
+        dry = run("serve", TINY, "--python", python, "--force", "--dry-run")
+        shown = f"`{python}` is built for NVIDIA GPUs, and this machine shows none, and is refused"
+        assert (dry.code, dry.stderr) == (
+            0,
+            f"warning: vLLM 0.33.0 of {shown}\n",
+        )
 
     def test_a_partial_model(self, run: Command, store: StoreBuilder, env: dict[str, str]) -> None:
         store.add(TINY)

@@ -276,3 +276,10 @@ def test_files_that_may_not_be_read(run: Command, store: StoreBuilder, engine: P
     path.chmod(0)
     done = run("serve", TINY, env={"MODELCTL_VLLM_PYTHON": str(engine)}, user=NOBODY)
     assert (done.code, done.stderr.splitlines()[0]) == (4, f"error: cannot read `{path}`: Permission denied")
+
+
+def test_a_tokenizer_that_the_file_names(run: Command, store: StoreBuilder, env: dict[str, str], project: Path) -> None:
+    store.add(TINY, files={name: content for name, content in tiny_model().items() if "token" not in name})
+    (project / "modelctl.toml").write_text('[serve]\ntokenizer = "/tokenizer"\n')
+    assert run("serve", TINY, "--dry-run", env=env).stdout.endswith("--tokenizer /tokenizer\n")
+    assert run("export-config", "--format", "vllm", TINY).code == 0

@@ -10,6 +10,7 @@ from modelctl.cli import completion, options
 from modelctl.cli import output as show
 
 if TYPE_CHECKING:
+    from modelctl.engine.profile import Profile
     from modelctl.engine.subject import Configuration, Subject
     from modelctl.project import Project
     from modelctl.store.choice import Choice
@@ -48,13 +49,14 @@ def export_config(
 
     It is made from the model that is here and from its settings in modelctl.toml, as `serve` would run it.
     """
-    from modelctl.engine import handover
+    from modelctl.engine import handover, profile
     from modelctl.store import choice as choosing
 
     project, out = projects.locate(models_dir), show.Output(json=json)
     choice = choosing.choose(project, name)
-    choosing.check_servable(choice)
-    made = handover.configuration(_subject(project, choice), kind.value)
+    mine = profile.read(project).of(choice.model.id)
+    choosing.check_servable(choice, has_tokenizer=mine.has_tokenizer)
+    made = handover.configuration(_subject(project, choice, mine), kind.value)
     if json:
         about = {"id": choice.model.id, "commit": choice.revision.commit, "format": kind.value}
         out.object({**about, "usage": made.usage, "notes": list(made.notes), "configuration": made.document})
@@ -64,15 +66,14 @@ def export_config(
     out.line(_text(made, f"{choice.model.id}@{choice.revision.commit[:12]}"))
 
 
-def _subject(project: "Project", choice: "Choice") -> "Subject":
+def _subject(project: "Project", choice: "Choice", mine: "Profile") -> "Subject":
     """The model with its profile, and nothing that is so on this machine only."""
     from modelctl.cli import preparing
-    from modelctl.engine import command, lora, profile
+    from modelctl.engine import command, lora
     from modelctl.engine.subject import Subject
     from modelctl.store import imports
     from modelctl.store.layout import RepoPaths
 
-    mine = profile.read(project).of(choice.model.id)
     loras = lora.resolved(project, mine.loras, folder=mine.folder)
     rank = None if "max-lora-rank" in mine.flags else lora.max_rank(loras)
     nodes = {"nnodes": mine.nnodes, "master-addr": mine.master_addr}

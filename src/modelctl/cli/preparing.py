@@ -47,7 +47,7 @@ class Wishes:
         """Whether the model needs no tokenizer of its own."""
         from modelctl.engine import command
 
-        return any(command.given(self.extra, flag) is not None for flag in ("--tokenizer", "--skip-tokenizer-init"))
+        return command.mentions(self.extra, command.TOKENIZER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,14 +145,19 @@ def judged(prepared: Prepared, choice: "Choice", facts: "Facts", engine: "Engine
     return preflight.judge(asked, engine, prepared.settings, here, environ=prepared.project.environ)
 
 
-def told(out: show.Output, verdict: "Verdict", *, force: bool, dry_run: bool) -> ModelctlError | None:
-    """Say what is worth a line, and refuse what cannot work; a dry run only says that it would be refused."""
-    refusal = None if force else verdict.refusal
+def told(
+    out: show.Output, verdict: "Verdict", *, unusable: ModelctlError | None, force: bool, dry_run: bool
+) -> ModelctlError | None:
+    """Say what is worth a line, and refuse what cannot work; a dry run only says that it would be refused.
+
+    `unusable`: what is amiss with vLLM on this machine, which no force helps.
+    """
+    refusal = unusable or (None if force else verdict.refusal)
     if refusal is not None and not dry_run:
         raise refusal
     lines = [verdict.note] if verdict.note else []
-    if verdict.refusal is not None:
-        lines.append(f"warning: {verdict.refusal.message}{' (--force)' if force else ', and is refused'}")
+    if (problem := unusable or verdict.refusal) is not None:
+        lines.append(f"warning: {problem.message}{' (--force)' if refusal is None else ', and is refused'}")
     for line in lines:
         if not out.json:
             out.say(line)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from modelctl.cli.preparing import Wishes
     from modelctl.engine.command import Settings
     from modelctl.engine.discovery import Engine
+    from modelctl.engine.profile import Settings as Profiles
     from modelctl.engine.servers import ServerRecord
     from modelctl.engine.service import ServePlan
     from modelctl.project import Project
@@ -137,13 +138,14 @@ def serve(
     project, out = projects.locate(models_dir), show.Output(json=json)
     profiles = profile.read(project)
     with preparing.looking(project) as machine:
-        choice, facts = _chosen(project, out, name, wishes, pull=pull, dry_run=dry_run)
+        choice, facts = _chosen(project, out, name, wishes, profiles, pull=pull, dry_run=dry_run)
         prepared = preparing.settle(project, wishes, profiles, choice.model.id)
         engine = discovery.required(project, python=python, image=prepared.image)
-        if (problem := discovery.unusable(engine)) is not None and not dry_run:
-            raise problem
+        unusable = discovery.unusable(engine)
+        if unusable is not None and not dry_run:
+            raise unusable
         verdict = preparing.judged(prepared, choice, facts, engine, machine)
-    refusal = preparing.told(out, verdict, force=force, dry_run=dry_run)
+    refusal = preparing.told(out, verdict, unusable=unusable, force=force, dry_run=dry_run)
     planned = _plan(prepared.project, choice, facts, engine=engine, settings=verdict.settings)
     if dry_run:
         dry_running.show(out, project, planned, told=serve_plan.plan_object(planned), refusal=refusal)
@@ -152,14 +154,25 @@ def serve(
 
 
 def _chosen(
-    project: "Project", out: show.Output, name: str | None, wishes: "Wishes", *, pull: bool, dry_run: bool
+    project: "Project",
+    out: show.Output,
+    name: str | None,
+    wishes: "Wishes",
+    profiles: "Profiles",
+    *,
+    pull: bool,
+    dry_run: bool,
 ) -> tuple["Choice", "Facts"]:
     """The model to serve, whole: what is not here is pulled where the user said so."""
     from modelctl.store import choice as choosing
 
-    try:
+    def choose() -> tuple["Choice", "Facts"]:
         choice = choosing.choose(project, name)
-        return choice, choosing.check_servable(choice, has_tokenizer=wishes.has_tokenizer)
+        has_tokenizer = wishes.has_tokenizer or profiles.of(choice.model.id).has_tokenizer
+        return choice, choosing.check_servable(choice, has_tokenizer=has_tokenizer)
+
+    try:
+        return choose()
     except (NotFoundError, NotWholeError) as error:
         wanted = name or (projects.default_model(project) or ("",))[0]
         if not pull or dry_run or not wanted:
@@ -169,8 +182,7 @@ def _chosen(
         except ModelctlError:
             raise error from None
     _pull(project, out, ref)
-    choice = choosing.choose(project, name)
-    return choice, choosing.check_servable(choice, has_tokenizer=wishes.has_tokenizer)
+    return choose()
 
 
 def _pull(project: "Project", out: show.Output, ref: refs.ModelRef) -> None:

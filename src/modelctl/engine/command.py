@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from modelctl.engine import memory
 from modelctl.errors import UsageError
 from modelctl.ref import ModelRef
 
@@ -30,6 +31,9 @@ _SHORT = {
     "--data-parallel-size-local": "-dpl",
     "--decode-context-parallel-size": "-dcp",
     "--prefill-context-parallel-size": "-pcp",
+    "--data-parallel-rank": "-dpn",
+    "--data-parallel-start-rank": "-dpr",
+    "--data-parallel-address": "-dpa",
     "--enable-expert-parallel": "-ep",
     "--speculative-config": "-sc",
     "--compilation-config": "-cc",
@@ -39,6 +43,10 @@ _SHORT = {
     "--nnodes": "-n",
     "--node-rank": "-r",
 }
+# A number below zero, which vLLM's parser takes for a value and for no flag.
+_NEGATIVE = re.compile(r"-\d+|-\d*\.\d+")
+# With any of these, the model needs no tokenizer of its own.
+TOKENIZER = ("--tokenizer", "--skip-tokenizer-init")
 # Flags whose value nobody is to read over a shoulder or in a log.
 _SECRETS = ("--api-key", "--hf-token")
 HIDDEN = "***"
@@ -119,6 +127,7 @@ def check(settings: Settings) -> None:
     for flag, value in _wanted(settings):
         if value is not None and given(settings.extra, flag) is not None:
             raise UsageError(f"`{flag}` is given twice", hint="give it before `--` or after it")
+    _check_values(settings)
     _check_nodes(settings)
 
 
@@ -132,11 +141,22 @@ def given(words: Iterable[str], flag: str) -> str | None:
     words = tuple(words)
     for at, word in enumerate(words):
         name, equals, rest = word.partition("=")
+        if not equals and len(short := _SHORT.get(flag, "")) == 2 and word.startswith(short) and word != short:
+            # `-q awq` may be written `-qawq`.
+            value = word.removeprefix(short)
+            continue
         if not _names(name, flag):
             continue
         following = words[at + 1] if at + 1 < len(words) else ""
-        value = rest if equals else "" if following.startswith("-") else following
+        is_flag = following.startswith("-") and not _NEGATIVE.fullmatch(following)
+        value = rest if equals else "" if is_flag else following
     return value
+
+
+def mentions(words: Iterable[str], flags: Iterable[str]) -> bool:
+    """Whether any of these flags is there, also as vLLM takes parts of one: `--hf-overrides.rope_theta 1e6`."""
+    heads = [_head(word) for word in words if word.startswith("-")]
+    return any(given(heads, flag) is not None for flag in flags)
 
 
 def _names(word: str, flag: str) -> bool:
@@ -146,9 +166,14 @@ def _names(word: str, flag: str) -> bool:
 
 
 def full_name(word: str) -> str:
-    """A flag as it is spelt in full: without its value, with dashes for underscores."""
-    name = word.partition("=")[0]
+    """A flag as it is spelt in full: without its value or the part that is named, with dashes for underscores."""
+    name = _head(word)
     return next((flag for flag, short in _SHORT.items() if name == short), name.replace("_", "-"))
+
+
+def _head(word: str) -> str:
+    """A flag without its value, and without the part of it that is named after a dot."""
+    return word if _NEGATIVE.fullmatch(word) else word.partition("=")[0].partition(".")[0]
 
 
 def served_names(model_id: str, typed: str, wanted: Iterable[str] = ()) -> tuple[str, ...]:
@@ -276,6 +301,23 @@ def _beyond(settings: Settings) -> Iterator[str]:
         yield from ("--distributed-executor-backend", "ray")
     if settings.is_headless:
         yield "--headless"
+
+
+def _check_values(settings: Settings) -> None:
+    """Refuse what vLLM's parser would refuse, ten seconds later."""
+    length = settings.max_model_len
+    length = given(settings.extra, "--max-model-len") if length is None else length
+    if length is not None and length.strip().lower() not in {"auto", "-1"} and not memory.context_length(length):
+        raise UsageError(
+            f"`--max-model-len` is no number of tokens: `{length}`",
+            hint="write it as 8192, 8k (thousands), 8K (1024s) or auto",
+        )
+    share = settings.gpu_memory_utilization
+    if share is not None and not 0 < share <= 1:
+        raise UsageError(f"`--gpu-memory-utilization` is no share: `{share}`", hint="it is more than 0, and at most 1")
+    for flag, words in (("--host", (settings.host,)), ("--served-model-name", settings.served_names)):
+        if wrong := [word for word in words if word.startswith("-") or (not word.strip() and flag != "--host")]:
+            raise UsageError(f"`{flag}` cannot be `{wrong[0]}`", hint="vLLM would take it for a flag, or for nothing")
 
 
 def _check_nodes(settings: Settings) -> None:

@@ -1,6 +1,7 @@
 """Which interpreter has vLLM, its version and its device, without importing it."""
 
 import json
+import os
 import secrets
 import shlex
 import shutil
@@ -187,7 +188,7 @@ def _inside(image: Image, environ: Mapping[str, str]) -> object:
 
 def interpreter(named: Path, environ: Mapping[str, str]) -> Path:
     """What the user may mean: an interpreter, the folder of an environment, or a command on `PATH`."""
-    path = named.expanduser()
+    path = Path(os.path.expanduser(named))  # noqa: PTH111 - that of `Path` knows all users or fails
     if path.is_dir():
         return path.absolute() / "bin" / "python"
     if len(path.parts) == 1 and not path.exists() and (command := shutil.which(path, path=environ.get("PATH"))):

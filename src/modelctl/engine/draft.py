@@ -1,6 +1,5 @@
 """The draft model of a speculative decoding, which `--speculative-config` names: vLLM looks for it by itself."""
 
-import json
 import os
 import shlex
 from collections.abc import Iterable
@@ -9,7 +8,7 @@ from modelctl import project as projects
 from modelctl.engine import command
 from modelctl.errors import ModelctlError, NotFoundError, NotWholeError
 from modelctl.project import Project
-from modelctl.store import scan
+from modelctl.store import reading, scan
 
 _FLAG = "--speculative-config"
 
@@ -44,11 +43,10 @@ def _named(extra: tuple[str, ...]) -> str | None:
     # vLLM takes single keys too: `--speculative-config.model acme/draft`.
     for at, word in enumerate(extra):
         flag, equals, value = word.partition("=")
-        if flag.replace("_", "-") == f"{_FLAG}.model":
+        if flag.endswith(".model") and command.full_name(flag) == _FLAG:
             return value if equals else next(iter(extra[at + 1 :]), None)
-    try:
-        config = json.loads(command.given(extra, _FLAG) or "null")
-    except ValueError:
-        return None
+    if (name := command.given(extra, "--spec-model")) is not None:
+        return name
+    config = reading.parsed((command.given(extra, _FLAG) or "null").encode())
     name = config.get("model") if isinstance(config, dict) else None
     return name if isinstance(name, str) and name else None

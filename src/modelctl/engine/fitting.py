@@ -33,14 +33,15 @@ def fit(need: Need | None, machine: Machine, terms: Terms = Terms()) -> Fit:  # 
         return Fit(fits=None, context=None, estimate=None, why="nothing tells how much memory the GPUs have")
     if need is None:
         return Fit(fits=None, context=None, estimate=None, why="nothing tells how large its weights are")
-    found = [_on(need, machine, replace(terms, tensor=count)) for count in counts(need, machine)]
+    tried = counts(need, machine, pipeline=terms.pipeline)
+    found = [_on(need, machine, replace(terms, tensor=count)) for count in tried]
     known = [each for each in found if each is not None]
     if not known:
         return _without_cache(need, machine)
     best = next((each for each in known if each.context >= each.wanted), None)
     best = best or max(known, key=lambda each: (each.context, each.cache))
     fits = best.context >= min(best.wanted, LEAST_CONTEXT)
-    return Fit(fits=fits, context=best.context if fits else 0, estimate=best, flags=_flags(best) if fits else ())
+    return Fit(fits=fits, context=best.context if fits else 0, estimate=best, flags=_flags(best, terms) if fits else ())
 
 
 def devices(machine: Machine, count: int) -> Device:
@@ -52,15 +53,26 @@ def devices(machine: Machine, count: int) -> Device:
 
 
 def _on(need: Need, machine: Machine, terms: Terms) -> Estimate | None:
-    return memory.estimate(need, devices(machine, terms.tensor), terms)
+    device = devices(machine, terms.tensor * terms.pipeline)
+    return memory.estimate(need, device, replace(terms, utilization=min(terms.utilization, _share(device))))
 
 
-def counts(need: Need, machine: Machine) -> list[int]:
-    """How many of the GPUs a model can be divided among: powers of two by which its heads can be divided."""
-    there = len(machine.gpus or ()) or 1
+def _share(device: Device) -> float:
+    """The most that vLLM can be told to take: it refuses to start where less is free than it may take."""
+    if device.is_cpu or device.free >= device.total * memory.UTILIZATION:
+        return memory.UTILIZATION
+    return math.floor(device.free / device.total * 100) / 100
+
+
+def counts(need: Need, machine: Machine, *, pipeline: int = 1) -> list[int]:
+    """How many of the GPUs each stage of a pipeline can have: powers of two by which the model's heads can be divided.
+
+    At least one, also where there are fewer GPUs than stages.
+    """
+    there = (len(machine.gpus or ()) or 1) // pipeline
     heads = number(completed(need.config), "num_attention_heads", "n_head", "n_heads") or 0
     powers = [2**at for at in range(there.bit_length()) if 2**at <= there]
-    return [count for count in powers if count == 1 or (heads and heads % count == 0)]
+    return [count for count in powers if heads and heads % count == 0] or [1]
 
 
 def _without_cache(need: Need, machine: Machine) -> Fit:
@@ -72,15 +84,16 @@ def _without_cache(need: Need, machine: Machine) -> Fit:
     return Fit(fits=None, context=None, estimate=None, why=why)
 
 
-def _flags(best: Estimate) -> tuple[str, ...]:
+def _flags(best: Estimate, terms: Terms) -> tuple[str, ...]:
     flags: list[str] = []
-    if best.devices > 1:
-        flags += ["--tensor-parallel-size", str(best.devices)]
+    tensor = best.devices // terms.pipeline
+    # Said also where it is one: more may have been asked for.
+    if tensor > 1 or terms.tensor > 1:
+        flags += ["--tensor-parallel-size", str(tensor)]
     if best.context < best.wanted:
         flags += ["--max-model-len", str(rounded(best.context))]
-    if not best.device.is_cpu and best.device.free < best.device.total * memory.UTILIZATION:
-        # vLLM refuses to start where less is free than it may take.
-        flags += ["--gpu-memory-utilization", f"{math.floor(best.device.free / best.device.total * 100) / 100:.2f}"]
+    if (share := _share(best.device)) < memory.UTILIZATION:
+        flags += ["--gpu-memory-utilization", f"{share:.2f}"]
     return tuple(flags)
 
 

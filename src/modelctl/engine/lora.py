@@ -1,6 +1,6 @@
 """LoRA adapters served beside a model: found in the store or on the disk, and looked at before vLLM is."""
 
-import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from modelctl.engine.command import Lora
 from modelctl.errors import ModelctlError, NotFoundError, NotWholeError, UsageError
 from modelctl.project import Project
-from modelctl.store import scan
+from modelctl.store import reading, scan
 
 _CONFIG = "adapter_config.json"
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin", "adapter_model.pt")
@@ -62,7 +62,7 @@ def check_rank(loras: Iterable[Lora], most: int) -> None:
 
 def _resolved(project: Project, name: str, where: str, folder: Path) -> Lora:
     if where.startswith(("/", "./", "../", "~")) or where in {".", ".."}:
-        path = (folder / Path(where).expanduser()).absolute()
+        path = (folder / os.path.expanduser(where)).absolute()  # noqa: PTH111 - that of `Path` knows all users or fails
         if not path.is_dir():
             raise NotFoundError(
                 f"the adapter `{name}` is not at `{path}`", hint="name its folder, or a model that is here"
@@ -87,10 +87,7 @@ def _resolved(project: Project, name: str, where: str, folder: Path) -> Lora:
 
 def _checked(lora: Lora, shown: object) -> Lora:
     """The adapter with its rank, where vLLM can serve it."""
-    try:
-        config = json.loads((lora.path / _CONFIG).read_bytes())
-    except (OSError, ValueError):
-        config = None
+    config = reading.document(lora.path / _CONFIG)
     if not isinstance(config, dict):
         raise ModelctlError(
             f"`{shown}` is no LoRA adapter: it has no `{_CONFIG}`", hint="name an adapter made with PEFT"

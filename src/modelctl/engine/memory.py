@@ -5,6 +5,7 @@ has run the model once.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ _LEAST, _MOST = 64 * MIB, 4 * GIB
 _RUNTIME_ON_GPU, _RUNTIME_ON_CPU = 750 * MIB, 1800 * MIB
 _GRAPHS = 600 * MIB
 _SEQUENCES_ON_CPU = 128
+# Of numbers on vLLM's command line.
+_SCALES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,11 +166,16 @@ def kv_cache_on_cpu(config: Mapping[str, Any], *, context: int | None, available
 
 
 def context_length(text: str) -> int | None:
-    """The tokens that a `--max-model-len` asks for: `8192`, `8k` (thousands), `8K` (1024s); `auto` says none."""
-    scale = {"k": 1000, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}.get(text[-1:], 1)
-    digits = text[:-1] if scale != 1 else text
+    """The tokens that a `--max-model-len` asks for: `8192`, `8k` (thousands), `8K` (1024s); `auto` says none.
+
+    As vLLM reads them: parts of a number only before thousands, `1.5k` and not `1.5K`.
+    """
+    match = re.fullmatch(r"([\d_]+)(\.\d+)?([kKmMgGtT]?)", text.strip())
+    if match is None or (match[2] and not match[3].islower()):
+        return None
+    scale = _SCALES[match[3]]
     try:
-        tokens = int(float(digits) * scale)
+        tokens = int(float(match[1] + match[2]) * scale) if match[2] else int(match[1]) * scale
     except (ValueError, OverflowError):
         return None
     return tokens if tokens > 0 else None

@@ -25,8 +25,14 @@ def flags(need: Need | None, machine: Machine, terms: Terms) -> tuple[str, ...]:
     for tried in (open_terms, replace(open_terms, context=None)):
         fit = fitting.fit(need, machine, tried)
         if fit.fits and fit.estimate and (tried.context is None or fit.context == fit.estimate.wanted):
-            return (*fit.flags, *_instead(terms, fit))
+            shorter = _shorter(fit) if terms.context != tried.context else ()
+            return (*fit.flags, *shorter, *_instead(terms, fit))
     return ()
+
+
+def _shorter(fit: Fit) -> tuple[str, ...]:
+    """The model's own context, where that is what fits in place of the one that was asked for."""
+    return () if "--max-model-len" in fit.flags else ("--max-model-len", str(fit.context))
 
 
 def _instead(terms: Terms, fit: Fit) -> tuple[str, ...]:
@@ -36,19 +42,19 @@ def _instead(terms: Terms, fit: Fit) -> tuple[str, ...]:
         return ()
     if terms.cache is not None and not estimate.request <= terms.cache <= estimate.cache:
         most = min(max(terms.cache, estimate.request), estimate.cache)
-        return ("--kv-cache-memory-bytes", _size(most, least=min(estimate.request, most)))
+        return ("--kv-cache-memory-bytes", _size(most, least=min(estimate.request, most), room=estimate.cache))
     is_least = terms.utilization < memory.UTILIZATION and "--gpu-memory-utilization" not in fit.flags
     if terms.cache is None and not estimate.device.is_cpu and is_least:
         return ("--gpu-memory-utilization", str(memory.UTILIZATION))
     return ()
 
 
-def _size(count: int, *, least: int) -> str:
-    """Bytes as people type them: in whole GiB where that is enough and not much less, else in MiB."""
+def _size(count: int, *, least: int, room: int) -> str:
+    """Bytes as people type them: in whole GiB where that is enough and not much less, else in MiB that have `room`."""
     whole = count // memory.GIB
     if whole >= 8 and whole * memory.GIB >= least:
         return f"{whole}G"
-    return f"{max(count // memory.MIB, -(-least // memory.MIB))}M"
+    return f"{min(max(count // memory.MIB, -(-least // memory.MIB)), room // memory.MIB)}M"
 
 
 def told(

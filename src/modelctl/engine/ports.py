@@ -57,8 +57,10 @@ def _bound(host: str, port: int) -> Iterator[socket.socket]:
     """A socket that listens as vLLM's will, closed again at the end."""
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as exc:
-        raise UsageError(f"`{host}` is no host name: {exc.strerror}", hint="`--host 127.0.0.1` is the default") from exc
+    except (socket.gaierror, ValueError) as exc:
+        # Not even asked for: a name with an empty part, one with a part of more than 63 letters, or with a zero byte.
+        why = exc.strerror if isinstance(exc, socket.gaierror) else "no name is written so"
+        raise UsageError(f"`{host}` is no host name: {why}", hint="`--host 127.0.0.1` is the default") from exc
     family, kind, protocol, _, address = found[0]
     with socket.socket(family, kind, protocol) as listener:
         # As vLLM binds: connections that are only dying down are no hindrance.

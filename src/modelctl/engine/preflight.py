@@ -23,11 +23,15 @@ from modelctl.errors import ModelctlError, NoRoomError, UsageError
 _BEYOND_US = (
     *("--hf-overrides", "--quantization", "--cpu-offload-gb", "--cpu-offload-params", "--num-gpu-blocks-override"),
     *("--config", "--hf-config-path", "--data-parallel-size", "--data-parallel-rank", "--nnodes", "--load-format"),
-    "--enable-expert-parallel",
+    *("--enable-expert-parallel", "--decode-context-parallel-size", "--prefill-context-parallel-size"),
+    *("--offload-group-size", "--offload-params"),
 )
 
 
 _SPACE = "VLLM_CPU_KVCACHE_SPACE"
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+# Of the types that a cache can have, those that keep a byte a number.
+_BYTES = ("fp8", "int8")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,24 +60,26 @@ def judge(model: Model, engine: Engine, settings: Settings, machine: Machine, *,
         refusal = limits.of_cpu(
             settings, devices=(_tensor(settings) or 1) * _pipeline(settings), nodes=machine.nodes, environ=environ
         )
+    refusal = refusal or _no_gpu(engine, settings, machine, environ)
     if refusal is not None:
         return Verdict(settings=settings, refusal=refusal)
     if model.need is None or _is_beyond_us(settings):
         return Verdict(settings=settings)
+    need = _as_asked(model.need, settings)
     if engine.device == "cpu":
         machine = machine._replace(gpus=())
     elif engine.device != "cuda" or not machine.gpus:
         # Without a GPU such a build is refused elsewhere; of other makers' nothing is known.
         return Verdict(settings=settings)
     terms = _terms(settings, environ)
-    if (too_few := _too_few_gpus(model.need, terms, machine)) is not None:
+    if (too_few := _too_few_gpus(need, terms, machine)) is not None:
         return Verdict(settings=settings, refusal=too_few)
-    estimate = memory.estimate(model.need, fitting.devices(machine, terms.tensor * terms.pipeline), terms)
+    estimate = memory.estimate(need, fitting.devices(machine, terms.tensor * terms.pipeline), terms)
     if estimate is None:
-        fit = fitting.fit(model.need, machine, terms)
+        fit = fitting.fit(need, machine, terms)
         refusal = misfit.told(model.id, None, (), why=fit.why) if fit.fits is False else None
         return Verdict(settings=settings, refusal=refusal)
-    verdict = _by_memory(model, engine, settings, machine, terms=terms, estimate=estimate)
+    verdict = _by_memory(replace(model, need=need), engine, settings, machine, terms=terms, estimate=estimate)
     if verdict.refusal is not None and engine.device == "cpu" and environ.get(_SPACE, "").isdecimal():
         # It would win over the flag.
         verdict.refusal.hint = f"unset `{_SPACE}`; {verdict.refusal.hint}"
@@ -99,8 +105,10 @@ def _by_memory(
     if estimate.device.is_cpu and terms.cache is None and model.need is not None:
         wanted = None if settings.max_model_len == "auto" else estimate.wanted
         dealt = memory.kv_cache_on_cpu(model.need.config, context=wanted, available=estimate.device.free)
-        if dealt > estimate.cache and not command.sizes_kv_cache(settings, {}):
-            words = ("--kv-cache-memory-bytes", str(estimate.cache))
+        # Of one request in single precision the plan does not know.
+        needed = max(dealt, 0 if wanted is None else estimate.request)
+        if dealt != min(needed, estimate.cache) and not command.sizes_kv_cache(settings, {}):
+            words = ("--kv-cache-memory-bytes", str(min(needed, estimate.cache)))
             settings = replace(settings, extra=(*words, *settings.extra))
     return Verdict(settings=settings, note=note)
 
@@ -137,7 +145,8 @@ def _contradiction(model: Model, settings: Settings, environ: Mapping[str, str])
     if _is_any_given(settings, ("--hf-overrides", "--hf-config-path", "--config")):
         return None
     asked, own = memory.context_length(_asked_context(settings) or ""), model.context
-    if asked and own and asked > own and environ.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "0") != "1":
+    is_allowed = environ.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "").strip().lower() in {"1", "true"}
+    if asked and own and asked > own and not is_allowed:
         return UsageError(
             f"`--max-model-len` asks for {asked:,} tokens, and `{model.id}` takes {own:,}",
             hint=f"`--max-model-len {own}`; {FORCE}",
@@ -157,6 +166,16 @@ def _contradiction(model: Model, settings: Settings, environ: Mapping[str, str])
     return None
 
 
+def _no_gpu(engine: Engine, settings: Settings, machine: Machine, environ: Mapping[str, str]) -> ModelctlError | None:
+    """GPUs that are hidden, or gone; a machine without a driver is told of elsewhere."""
+    if engine.device != "cuda" or machine.gpus != () or _has_others(settings):
+        return None
+    why, hint = "NVIDIA's driver tells of none", "`nvidia-smi -L` lists those that there are"
+    if _VISIBLE in environ:
+        why, hint = f"`{_VISIBLE}` is `{environ[_VISIBLE]}`", "unset it, or name GPUs as `nvidia-smi -L` does"
+    return NoRoomError(f"vLLM would see no GPU: {why}", hint=f"{hint}; {FORCE}", cause="device")
+
+
 def _too_few_gpus(need: Need, terms: Terms, machine: Machine) -> ModelctlError | None:
     wanted, there = terms.tensor * terms.pipeline, len(machine.gpus or ())
     if not machine.gpus or wanted <= there:
@@ -173,7 +192,6 @@ def _too_few_gpus(need: Need, terms: Terms, machine: Machine) -> ModelctlError |
 def _terms(settings: Settings, environ: Mapping[str, str]) -> Terms:
     """What the flags say of memory."""
     share = settings.gpu_memory_utilization or _share(settings)
-    width = command.given(settings.extra, "--kv-cache-dtype") or "auto"
     cache = memory.context_length(command.given(settings.extra, "--kv-cache-memory-bytes") or "")
     space = environ.get(_SPACE, "")
     if space.isdecimal() and int(space):
@@ -185,10 +203,33 @@ def _terms(settings: Settings, environ: Mapping[str, str]) -> Terms:
         context=memory.context_length(_asked_context(settings) or ""),
         batch=_whole(settings, "--max-num-batched-tokens"),
         sequences=_whole(settings, "--max-num-seqs"),
-        cache_width=None if width == "auto" else 1 if width.startswith(("fp8", "int8")) else 2,
+        cache_width=_cache_width(settings),
         cache=cache,
         eager=command.given(settings.extra, "--enforce-eager") is not None,
     )
+
+
+def _cache_width(settings: Settings) -> int | None:
+    """Bytes of a number in the cache, where a flag says them."""
+    width = _cache_type(settings)
+    if width != "auto":
+        return 1 if width.startswith(_BYTES) else 2
+    return 4 if _is_single(settings) else None
+
+
+def _cache_type(settings: Settings) -> str:
+    return command.given(settings.extra, "--kv-cache-dtype") or "auto"
+
+
+def _is_single(settings: Settings) -> bool:
+    """Whether all numbers are asked for in single precision, which takes twice the room."""
+    return command.given(settings.extra, "--dtype") in {"float32", "float"}
+
+
+def _as_asked(need: Need, settings: Settings) -> Need:
+    if not _is_single(settings) or need.config.get("quantization_config"):
+        return need
+    return replace(need, weights=2 * need.weights)
 
 
 def _asked_context(settings: Settings) -> str | None:
@@ -214,14 +255,19 @@ def _pipeline(settings: Settings) -> int:
 
 
 def _is_any_given(settings: Settings, flags: tuple[str, ...]) -> bool:
-    words = {command.full_name(word) for word in settings.extra if word.startswith("-")}
-    return bool(words & {*flags})
+    return command.mentions(settings.extra, flags)
 
 
 def _is_beyond_us(settings: Settings) -> bool:
+    # Of the other caches, some keep less than a byte a number.
+    is_odd = not _cache_type(settings).startswith(("auto", "float16", "bfloat16", *_BYTES))
+    return _has_others(settings) or is_odd or _is_any_given(settings, _BEYOND_US)
+
+
+def _has_others(settings: Settings) -> bool:
+    """Whether other machines take part."""
     backend = command.given(settings.extra, "--distributed-executor-backend")
-    several = settings.ray or (settings.nnodes or 1) > 1 or backend == "ray"
-    return several or _is_any_given(settings, _BEYOND_US)
+    return settings.ray or (settings.nnodes or 1) > 1 or backend == "ray"
 
 
 def _auto(engine: Engine, estimate: Estimate) -> str:

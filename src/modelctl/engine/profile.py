@@ -7,8 +7,11 @@ port = 8001
 max-model-len = "8k"
 """
 
+import errno
 import json
+import os
 import re
+import stat
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,12 +22,15 @@ from modelctl import ref as refs
 from modelctl.engine import command
 from modelctl.errors import NotAllowedError, UsageError
 from modelctl.project import Project
+from modelctl.store import reading
 
 # A value of vLLM's command line; a table becomes JSON.
 Value = str | int | float | bool | list[Any] | dict[str, Any]
 
 _KEY = re.compile(r"[a-z][a-z0-9]*([-_.][a-z0-9]+)*", re.IGNORECASE)
 _MODELS = "models"
+# Bytes of a file, and readings of its beginnings: with more it would take seconds to tell a line.
+_MOST, _TRIES = 1 << 20, 200
 # vLLM takes the items of a list as words after one flag; but of these it wants one flag each, or JSON.
 REPEATED = {"middleware"}
 AS_JSON = {"allowed-origins", "allowed-methods", "allowed-headers"}
@@ -61,14 +67,16 @@ class Profile:
     ray: bool = False
     flags: Mapping[str, Value] = field(default_factory=dict)
 
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether the model needs no tokenizer of its own."""
+        return any(self.flags.get(flag.removeprefix("--")) for flag in command.TOKENIZER)
+
     def words(self, *, over: Iterable[str] = ()) -> tuple[str, ...]:
         """The flags as vLLM's command line takes them, without those that the words of `over` give."""
         given = {command.full_name(word) for word in over if word.startswith("-")}
         return tuple(
-            word
-            for key, value in self.flags.items()
-            if not {f"--{key}", f"--no-{key}"} & given
-            for word in flag_words(key, value)
+            word for key, value in self.flags.items() if not _flags_of(key) & given for word in flag_words(key, value)
         )
 
 
@@ -86,7 +94,7 @@ class Settings:
         own: dict[str, Any] = {name: values.pop(key) for key, (name, _) in _OURS.items() if key in values}
         names: str | Sequence[str] = own.pop("served_names", ())
         if "api_key_file" in own:
-            own["api_key_file"] = self.folder / Path(own["api_key_file"]).expanduser()
+            own["api_key_file"] = self.folder / os.path.expanduser(own["api_key_file"])  # noqa: PTH111 - never fails
         names = (names,) if isinstance(names, str) else tuple(names)
         return Profile(folder=self.folder, served_names=names, flags=values, **own)
 
@@ -95,7 +103,7 @@ def read(project: Project) -> Settings:
     """Read the project's `modelctl.toml`: `UsageError` with line and key where it cannot mean anything."""
     path = project.settings_file
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = _text_of(path)
     except (FileNotFoundError, NotADirectoryError):
         return Settings(project.folder, {}, {})
     except OSError as exc:
@@ -103,16 +111,30 @@ def read(project: Project) -> Settings:
     except UnicodeDecodeError as exc:
         raise UsageError(f"`{path}` is no UTF-8 text: byte {exc.start}", hint="save it as UTF-8") from exc
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
+        return _checked(project.folder, tomllib.loads(text))
+    except RecursionError as exc:
+        raise UsageError(f"`{path}` is nested too deeply", hint="no flag needs so many tables in tables") from exc
+    except ValueError as exc:
+        # Also of a number with more digits than Python reads.
         raise UsageError(
             f"`{path}` is no TOML: {_lowered(exc)}", hint="https://toml.io shows how it is written"
         ) from exc
-    try:
-        return _checked(project.folder, document)
     except _WrongError as wrong:
         where = f"`{path}`, line {_line(text, wrong.keys)}"
         raise UsageError(f"{where}: `{_dotted(wrong.keys)}` {wrong.message}", hint=wrong.hint) from None
+
+
+def _text_of(path: Path) -> str:
+    descriptor = reading.opened(path)
+    with open(descriptor, "rb", closefd=True) as file:  # noqa: PTH123 - it is open already
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        content = file.read(_MOST + 1) if stat.S_ISREG(status.st_mode) else b""
+    if not stat.S_ISREG(status.st_mode) or len(content) > _MOST:
+        what = "larger than any settings are" if content else "no file"
+        raise UsageError(f"`{path}` is {what}", hint="the settings of `serve` stand in it, in TOML")
+    return content.decode("utf-8-sig")
 
 
 def flag_words(key: str, value: Value) -> Iterator[str]:
@@ -133,6 +155,12 @@ def flag_words(key: str, value: Value) -> Iterator[str]:
             yield from (f"--{key}", text)
 
 
+def _flags_of(key: str) -> set[str]:
+    """What a flag is called on the command line: one that sets a part of it stands over it too."""
+    name = key.partition(".")[0]
+    return {f"--{name}", f"--no-{name}"}
+
+
 class _WrongError(Exception):
     def __init__(self, keys: Sequence[str], message: str, hint: str) -> None:
         super().__init__(message)
@@ -150,7 +178,12 @@ def _is_port(value: object) -> bool:
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+    return isinstance(value, str) and bool(value.strip()) and _is_word(value)
+
+
+def _is_word(value: str) -> bool:
+    """Whether a command line can hold it, as Linux takes words."""
+    return "\0" not in value and len(value.encode()) < 1 << 17
 
 
 def _are_names(value: object) -> bool:
@@ -226,8 +259,15 @@ def _can_be_given(value: object) -> bool:
             return all(map(_is_json, value.values()))
         case float():
             return value == value and abs(value) != float("inf")  # noqa: PLR0124 - asks whether it is a number
+        case str():
+            return _is_word(value)
         case _:
-            return isinstance(value, (str, bool, int))
+            return _is_count(value)
+
+
+def _is_count(value: object) -> bool:
+    # No flag of vLLM's takes more.
+    return isinstance(value, int) and abs(value) < 1 << 64
 
 
 def _is_json(value: object) -> bool:
@@ -237,7 +277,7 @@ def _is_json(value: object) -> bool:
         case dict():
             return all(map(_is_json, value.values()))
         case _:
-            return isinstance(value, (str, bool, int, float))
+            return isinstance(value, (str, float)) or _is_count(value)
 
 
 def _text(value: object) -> str:
@@ -258,19 +298,29 @@ def _line(text: str, keys: Sequence[str]) -> int:
 
     The library tells no lines, and any way of writing a key is found so.
     """
-    lines = text.splitlines(keepends=True)
-    without = 0
-    for count in range(1, len(lines) + 1):
-        try:
-            value: Any = tomllib.loads("".join(lines[:count]))
-        except tomllib.TOMLDecodeError:
-            continue
-        for key in keys:
-            value = value.get(key) if isinstance(value, dict) else None
-        if value is not None:
-            return without + 1
-        without = count
-    return without
+    lines = [f"{line}\n" for line in text.split("\n")]
+    without, end, tries = 0, len(lines), 0
+    while without + 1 < end and tries < _TRIES:
+        middle = (without + end) // 2
+        for count in range(middle, end):
+            tries += 1
+            if (has := _has(lines[:count], keys)) is not None or tries >= _TRIES:
+                break
+        else:
+            has = True
+        without, end = (without, middle) if has is not False else (count, end)
+    return without + 1
+
+
+def _has(lines: Sequence[str], keys: Sequence[str]) -> bool | None:
+    """Whether the beginning of a document has a key; `None` where it ends in the middle of something."""
+    try:
+        value: Any = tomllib.loads("".join(lines))
+    except tomllib.TOMLDecodeError:
+        return None
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value is not None
 
 
 def _lowered(exc: Exception) -> str:

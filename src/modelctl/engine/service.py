@@ -1,6 +1,5 @@
 """Serving one revision of one model: the plan, and its execution from the port to the last process."""
 
-import json
 import os
 import signal
 import socket
@@ -34,7 +33,7 @@ from modelctl.engine.launch import Ending, Start, StopRequests, Watcher
 from modelctl.engine.servers import ServerRecord
 from modelctl.engine.stages import Stage
 from modelctl.project import Project
-from modelctl.store import changes
+from modelctl.store import changes, reading
 
 _TAIL = 10
 _TEMPLATES = ("chat_template.jinja", "chat_template.json", "tekken.json")
@@ -291,8 +290,5 @@ def _chats(snapshot: Path) -> bool:
 
 
 def _document(path: Path) -> Mapping[str, object]:
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
+    value = reading.document(path)
     return value if isinstance(value, dict) else {}
