@@ -70,7 +70,7 @@ class Serving:
     def send(self, *numbers: signal.Signals) -> "Serving":
         for number in numbers:
             self.process.send_signal(number)
-            time.sleep(0.1)  # two signals of one kind at once are one
+            time.sleep(0.3 if len(numbers) > 1 else 0.1)  # two signals of one kind at once are one
         return self
 
     def hang_up(self) -> None:

@@ -34,9 +34,28 @@ def start_time(pid: int) -> int | None:
         return _start_time_without_proc(pid)
     except ProcessLookupError:
         return None
+    except PermissionError:
+        # Another user's, where `/proc` is mounted so that nobody sees those (`hidepid`).
+        return 0
     # The second field is the command in parentheses and may hold anything; the 22nd is the start time.
     fields = stat[stat.rindex(b")") + 2 :].split()
     return None if fields[0] in {b"Z", b"X"} else int(fields[19])
+
+
+def handle(pid: int) -> int | None:
+    """A descriptor that becomes readable when a process ends, to be closed; `ProcessLookupError` if there is none.
+
+    `None` where the system has no such handles: another one than Linux, an old kernel, one that a sandbox stands for.
+    """
+    opened = getattr(os, "pidfd_open", None)
+    if opened is None:
+        return None
+    try:
+        return int(opened(pid))
+    except ProcessLookupError:
+        raise
+    except OSError:
+        return None
 
 
 def _start_time_without_proc(pid: int) -> int | None:

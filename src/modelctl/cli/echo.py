@@ -38,5 +38,7 @@ def _show(record: "ServerRecord", out: show.Output, ended: threading.Event) -> N
         before, was_over = was_over, ended.wait(_STEP)
         return not before
 
-    for line in logs.lines(log, pause=again):
-        out.say(line.text)
+    # Somebody may take it away: the server goes on.
+    with contextlib.suppress(OSError):
+        for line in logs.lines(log, pause=again):
+            out.say(line.text)

@@ -9,7 +9,7 @@ import typer
 
 from modelctl.cli import completion, options, quantities
 from modelctl.cli import output as show
-from modelctl.errors import NotFoundError, UsageError
+from modelctl.errors import NotAllowedError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from modelctl.engine.logs import Log
@@ -59,6 +59,8 @@ def logs(
                 out.line(line.text)
     except FileNotFoundError:
         raise NotFoundError(f"the log `{log.path}` is gone", hint="`modelctl ps` shows the servers") from None
+    except PermissionError as exc:
+        raise NotAllowedError(f"cannot read `{log.path}`: {exc.strerror}", hint=f"see `ls -l {log.path}`") from None
     if json:
         out.event("done", id=log.model, server=log.id, log=log.path, lines=count)
 
@@ -70,14 +72,12 @@ def _chosen(name: str | None) -> "Log":
 
     alive, gone = servers.running(), servers.gone()
     kept = logged.kept(servers.logs_folder())
-    if name is None:
-        if len(alive) > 1 or not kept:
-            alive = (running.only(alive),)
-        return next((log for log in kept if alive and log.id == alive[0].id), kept[0])
+    if name is None and kept and not alive:
+        return kept[0]
     try:
-        found = running.among(name, alive, gone)
+        found = running.only(alive) if name is None else running.among(name, alive, gone)
     except NotFoundError:
-        if (older := logged.newest(kept, name)) is None:
+        if name is None or (older := logged.newest(kept, name)) is None:
             raise
         return older
     return logged.Log(id=found.id, model=found.model, since=found.since, path=found.log)

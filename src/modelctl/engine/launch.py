@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Literal, Protocol, Self
 
-from modelctl.engine import group, probing, stages, standstill
+from modelctl.engine import group, ports, probing, stages, standstill
 from modelctl.engine.idleness import Idleness
 from modelctl.engine.logs import LogReader
 from modelctl.engine.release import Holders
@@ -27,6 +27,8 @@ _PATIENCE_IDLE = 1.0
 # What an orderly end takes beyond the time for requests in flight.
 _PATIENCE_BEYOND_DRAIN = 10.0
 _POLL = 0.2
+# One press of Ctrl-C may arrive twice, from the terminal and from the program that started us.
+_ONE_PRESS = 0.2
 # How long vLLM gets to tell why a process of its own has died.
 _LAST_WORDS = 1.0
 # A start that says nothing for so long may be well, but a person wants to know.
@@ -57,6 +59,7 @@ class Start:
     weights: int | None = None
     standstill: float = standstill.PATIENCE
     on_gpus: bool = False
+    in_container: bool = False
     members: Callable[[int], tuple[int, ...]] = group.members
     end: Callable[[int], tuple[int, ...]] = group.end
 
@@ -112,6 +115,7 @@ class StopRequests:
 
     def __init__(self) -> None:
         self._first: signal.Signals | None = None
+        self._since = 0.0
         self.is_impatient = False
 
     def __enter__(self) -> Self:
@@ -149,8 +153,10 @@ class StopRequests:
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         # Ctrl-C after any request to stop: the user does not want to wait for requests in flight.
-        self.is_impatient = self.is_impatient or (self._first is not None and number == signal.SIGINT)
-        self._first = self._first or signal.Signals(number)
+        is_same = self._first == number and time.monotonic() - self._since < _ONE_PRESS
+        self.is_impatient = self.is_impatient or (self._first is not None and number == signal.SIGINT and not is_same)
+        if self._first is None:
+            self._first, self._since = signal.Signals(number), time.monotonic()
 
 
 def run(start: Start, *, requests: StopRequests, watcher: Watcher, timeout: float | None = None) -> Ending:
@@ -239,8 +245,8 @@ def _load(
         if now - said_at >= _SILENCE * (silences + 1):
             silences += 1
             watcher.loading(stages.silent(course.stage, now - said_at), elapsed=now - begun)
-        # Another process may answer at this port: ready is only who answers and lives.
-        if is_healthy and child.poll() is None:
+        # Another process may answer at this port: ready is only who answers, and lives, and listens there itself.
+        if is_healthy and child.poll() is None and not _is_of_another(start, child):
             holders.note()
             watcher.ready(course.tasks, elapsed=time.monotonic() - begun)
             return "ready"
@@ -253,6 +259,11 @@ def _load(
             return "late"
         requests.wait(_POLL)
     return "ended"
+
+
+def _is_of_another(start: Start, child: subprocess.Popen[bytes]) -> bool:
+    """Whether somebody else answers in the server's place; of a container nothing tells."""
+    return not start.in_container and ports.is_foreign(start.url, start.members(child.pid))
 
 
 def _serve(start: Start, child: subprocess.Popen[bytes], vital: Vital, *, requests: StopRequests) -> Served:
@@ -289,8 +300,18 @@ def _ask_to_end(
     if was_ready:
         is_busy = not _is_idle(start)
         patience = start.drain + _PATIENCE_BEYOND_DRAIN if is_busy else _PATIENCE_IDLE
-    watcher.stopping(requests.asked(), patience=patience)
     child.send_signal(signal.SIGTERM)
+    try:
+        watcher.stopping(requests.asked(), patience=patience)
+    finally:
+        # Requests in flight are answered also where nobody can be told of it any more.
+        _await_answers(start, child, requests=requests, patience=patience, is_busy=is_busy)
+
+
+def _await_answers(
+    start: Start, child: subprocess.Popen[bytes], *, requests: StopRequests, patience: float, is_busy: bool
+) -> None:
+    """Wait for the end of a server that was told to end, at most for its `patience`."""
     deadline = time.monotonic() + patience
     while child.poll() is None and not requests.is_impatient and (left := deadline - time.monotonic()) > 0:
         requests.wait(min(left, _POLL) if is_busy else left)

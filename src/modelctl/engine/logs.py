@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -46,8 +47,9 @@ class LogReader:
         self._rest = ""
 
     def lines(self) -> list[str]:
-        """The whole lines that came since the last call."""
-        with self._path.open("rb") as log:
+        """The whole lines that came since the last call; none of a log that somebody has taken away."""
+        new = b""
+        with contextlib.suppress(OSError), self._path.open("rb") as log:
             log.seek(self._at)
             new = log.read()
         self._at += len(new)
@@ -59,11 +61,17 @@ class LogReader:
 def kept(folder: Path) -> tuple[Log, ...]:
     """The logs that lie in a folder, the newest first."""
     found = []
-    for path in folder.glob("*.log"):
-        if match := _NAME.fullmatch(path.name):
-            since = datetime.strptime(match["time"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-            found.append(Log(id=match["id"], model=match["model"].replace("--", "/", 1), since=since, path=path))
-    return tuple(sorted(found, key=lambda log: (log.since, log.path.stat().st_mtime), reverse=True))
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            # Another command may take it away while we look.
+            with contextlib.suppress(OSError, ValueError):
+                if match := _NAME.fullmatch(path.name):
+                    since = datetime.strptime(match["time"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+                    log = Log(id=match["id"], model=match["model"].replace("--", "/", 1), since=since, path=path)
+                    status = path.stat()
+                    if stat.S_ISREG(status.st_mode):
+                        found.append((log.since, status.st_mtime, log))
+    return tuple(log for *_, log in sorted(found, key=lambda each: each[:2], reverse=True))
 
 
 def newest(found: Iterable[Log], text: str) -> Log | None:
@@ -87,7 +95,7 @@ def last_lines(path: Path) -> list[str]:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _LAST))
             return _split(file.read().decode("utf-8", "replace"))
-    except FileNotFoundError:
+    except OSError:
         return []
 
 
@@ -98,7 +106,7 @@ def lines(
 
     With `pause` also those that come: it is called when there are none, and says whether to look again.
     """
-    reader = _Reader(log)
+    reader = _Reader(log, at=_start_of_last(log.path, last) if last is not None and since is None else 0)
     there = _from(chain(reader.new(), () if pause else reader.rest()), since)
     yield from there if last is None else deque(there, maxlen=last)
     if pause is not None:
@@ -127,11 +135,20 @@ def last_start(folder: Path, model: str) -> float | None:
 
 
 class _Reader:
-    def __init__(self, log: Log) -> None:
-        self._path, self._at, self._open = log.path, 0, b""
+    """Reads a log from the byte `at`, which begins a line."""
+
+    def __init__(self, log: Log, *, at: int = 0) -> None:
+        self._path, self._at = log.path, at
+        # The pieces of a line that has no end yet: joined once, since it may be as long as the file.
+        self._open: list[bytes] = []
         # Local time, as vLLM writes it.
         self._year = log.since.astimezone().year
         self._time: datetime | None = None
+        self._latest: datetime | None = None
+        if at:
+            # What stands near the end is hardly older than the last that was written.
+            self._latest = datetime.fromtimestamp(log.path.stat().st_mtime).astimezone() + timedelta(days=1)
+            self._year = self._latest.year
 
     def new(self) -> Iterator[Line]:
         """The whole lines that came since the last call, a piece of the file at a time."""
@@ -139,13 +156,17 @@ class _Reader:
             file.seek(self._at)
             while chunk := file.read(_CHUNK):
                 self._at += len(chunk)
-                *whole, self._open = (self._open + chunk).replace(b"\r", b"\n").split(b"\n")
-                yield from (self._line(raw) for raw in whole)
+                first, *others = chunk.replace(b"\r", b"\n").split(b"\n")
+                self._open.append(first)
+                if others:
+                    yield self._line(b"".join(self._open))
+                    yield from (self._line(raw) for raw in others[:-1])
+                    self._open = others[-1:]
 
     def rest(self) -> Iterator[Line]:
         """What stands at the end without being a whole line."""
-        if self._open:
-            yield self._line(self._open)
+        if line := b"".join(self._open):
+            yield self._line(line)
 
     def _line(self, raw: bytes) -> Line:
         text = raw.decode("utf-8", "replace")
@@ -156,6 +177,9 @@ class _Reader:
     def _dated(self, numbers: list[int]) -> datetime | None:
         try:
             found = datetime(self._year, *numbers).astimezone()  # type: ignore[arg-type]
+            if self._time is None and self._latest is not None and found > self._latest:
+                self._year -= 1
+                found = datetime(self._year, *numbers).astimezone()  # type: ignore[arg-type]
             # A server that runs past the end of a year.
             if self._time is not None and found < self._time - timedelta(days=180):
                 self._year += 1
@@ -163,6 +187,22 @@ class _Reader:
         except ValueError:
             return None
         return found.astimezone(UTC)
+
+
+def _start_of_last(path: Path, count: int) -> int:
+    """Where a line begins after which come at least `count` more: logs of weeks are long, their end is asked for."""
+    with path.open("rb") as file:
+        at, ends = file.seek(0, os.SEEK_END), 0
+        while at and ends <= count:
+            at = max(0, at - _CHUNK)
+            file.seek(at)
+            piece = file.read(_CHUNK)
+            ends += piece.count(b"\n") + piece.count(b"\r")
+        # From a little before, since a line tells its time by the one before it.
+        at = max(0, at - _CHUNK)
+        file.seek(at)
+        end = file.read(_CHUNK).find(b"\n") if at else -1
+        return at + end + 1 if end >= 0 else 0
 
 
 def _from(found: Iterable[Line], since: datetime | None) -> Iterator[Line]:

@@ -5,8 +5,9 @@ import errno
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from modelctl import process
 from modelctl.engine import servers
@@ -34,7 +35,8 @@ def held(port: int, command: str, *, state_dir: Path | None = None) -> Iterator[
     path = (state_dir or servers.state_folder()) / "ports" / f"{port}.lock"
     changes.make_folder(path.parent)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # A link in its place would have something else emptied.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     except OSError as exc:
         raise changes.translated(exc, doing="lock") from exc
     try:
@@ -77,6 +79,26 @@ def _bound(host: str, port: int) -> Iterator[socket.socket]:
                 f"nothing can listen at `{host}`: {exc.strerror}", hint="name an address of this machine with `--host`"
             ) from exc
         yield listener
+
+
+def is_foreign(url: str, own: Iterable[int]) -> bool:
+    """Whether somebody listens at the port of `url`, and none of the processes `own`; false where nobody can tell."""
+    sockets = {f"socket:[{inode}]" for inode in _listening(urlsplit(url).port or 0)}
+    try:
+        return bool(sockets) and not any(sockets & _opened(Path(f"/proc/{pid}/fd")) for pid in own)
+    except PermissionError:
+        return False
+
+
+def _opened(folder: Path) -> set[str]:
+    """What the descriptors of a process lead to; nothing where it has ended."""
+    found = set()
+    # It may close one of them, or end, while we look at it.
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for path in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                found.add(str(path.readlink()))
+    return found
 
 
 def _busy(port: int, who: str) -> BusyError:

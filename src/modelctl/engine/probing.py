@@ -5,11 +5,17 @@ import http.client
 import json
 import math
 import re
+import socket
 import ssl
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+# For every piece of an answer, and for all of it: whoever else answers at a port may never come to an end.
 _PATIENCE = 1.0
+_PATIENCE_IN_ALL = 5.0
+_LONGEST = 16 * 2**20
 _IN_FLIGHT = ("num_requests_running", "num_requests_waiting")
 # The second is what it was called before 0.10.
 _KV_CACHE = ("kv_cache_usage_perc", "gpu_cache_usage_perc")
@@ -84,10 +90,29 @@ def _get(url: str, path: str) -> tuple[int, bytes] | None:
         unverified = ssl._create_unverified_context()  # noqa: S323, SLF001
         connection = http.client.HTTPSConnection(host, address.port, timeout=_PATIENCE, context=unverified)
     try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
+        connection.connect()
+        with _cut_off(connection.sock, _PATIENCE_IN_ALL):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read(_LONGEST)
     except (OSError, http.client.HTTPException):
         return None
     finally:
         connection.close()
+
+
+@contextlib.contextmanager
+def _cut_off(connected: socket.socket, seconds: float) -> Iterator[None]:
+    """End a connection after so many seconds: nothing more comes of it then."""
+
+    def cut() -> None:
+        with contextlib.suppress(OSError):
+            connected.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

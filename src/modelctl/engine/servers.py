@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from modelctl import process
 from modelctl.store import changes
@@ -23,6 +24,7 @@ RUN_PREFIX = "modelctl-"
 # Unix socket paths end at 104 (macOS) or 108 bytes, and vLLM's names for them take 37.
 _LONGEST_RUN_FOLDER = 60
 _LOGS_KEPT = 50
+_MOST_PIDS = 2**31
 # How long it is told why a server is gone, where nobody has asked before.
 _REMEMBERED = timedelta(days=7)
 
@@ -125,14 +127,17 @@ def write(record: ServerRecord, *, state_dir: Path | None = None) -> None:
 
 def remove(record: ServerRecord, *, state_dir: Path | None = None) -> None:
     """Forget a server that ended, with its sockets and temporary files."""
-    _file(record.id, state_dir).unlink(missing_ok=True)
     _remove_run_folder(record)
+    try:
+        _file(record.id, state_dir).unlink(missing_ok=True)
+    except OSError as exc:
+        raise changes.translated(exc, doing="remove") from exc
 
 
 def close(record: ServerRecord, *, state_dir: Path | None = None) -> None:
     """Keep the record of a server that failed while nobody looked, without its sockets and temporary files."""
-    write(record, state_dir=state_dir)
     _remove_run_folder(record)
+    write(record, state_dir=state_dir)
 
 
 def running(state_dir: Path | None = None) -> tuple[ServerRecord, ...]:
@@ -198,9 +203,27 @@ def _read(path: Path) -> ServerRecord | None:
         known |= {name: Path(known[name]) for name in ("container_tool",) if known.get(name)}
         known |= {name: datetime.fromisoformat(known[name]) for name in ("since", "ended") if known.get(name)}
         record = ServerRecord(**known)
-    except (OSError, ValueError, KeyError, TypeError):
+        return record if record.id == path.stem and _is_sound(record) else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return record if record.id == path.stem else None
+
+
+def _is_sound(record: ServerRecord) -> bool:
+    """Whether the fields hold what they should: a file that another program wrote may hold anything."""
+    words = (record.id, record.model, record.revision, record.url, record.stage, record.host)
+    maybe_words = (record.cause, record.reason, record.device, record.container)
+    pids: tuple[object, ...] = (record.pid, 1 if record.engine_pid is None else record.engine_pid)
+    numbers = (record.started, record.drain, record.requests or 0, record.engine_started or 0, record.ttl or 0)
+    times: tuple[object, ...] = (record.since, record.ended or record.since)
+    return (
+        all(isinstance(word, str) for word in words)
+        and all(word is None or isinstance(word, str) for word in maybe_words)
+        and all(isinstance(pid, int) and 0 < pid < _MOST_PIDS for pid in pids)
+        and all(isinstance(number, int | float) for number in (*numbers, record.engine_exit or 0))
+        and all(isinstance(time, datetime) and time.tzinfo is not None for time in times)
+        and record.state in get_args(State)
+        and urlsplit(record.url).port is not None
+    )
 
 
 def _is_here(record: ServerRecord) -> bool:

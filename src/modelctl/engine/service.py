@@ -1,5 +1,6 @@
 """Serving one revision of one model: the plan, and its execution from the port to the last process."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -32,6 +33,7 @@ from modelctl.engine.enclosed import Enclosure
 from modelctl.engine.launch import Ending, Start, StopRequests, Watcher
 from modelctl.engine.servers import ServerRecord
 from modelctl.engine.stages import Stage
+from modelctl.errors import ModelctlError
 from modelctl.project import Project
 from modelctl.store import changes, reading
 
@@ -156,10 +158,12 @@ def execute(
                 failed = _failed(recorder.record, result)
             return result
         finally:
-            if failed is not None:
-                servers.close(failed, state_dir=state_dir)
-            else:
-                servers.remove(record, state_dir=state_dir)
+            # Its end is told whether or not the disk takes note of it.
+            with contextlib.suppress(ModelctlError):
+                if failed is not None:
+                    servers.close(failed, state_dir=state_dir)
+                else:
+                    servers.remove(record, state_dir=state_dir)
 
 
 class _Recorder:
@@ -189,7 +193,9 @@ class _Recorder:
 
     def _change(self, **keys: object) -> None:
         self.record = servers.changed(self.record, **keys)
-        servers.write(self.record, state_dir=self._state_dir)
+        # A record is a hint: a full disk is no reason to end a server, nor to drop what it is at work on.
+        with contextlib.suppress(ModelctlError):
+            servers.write(self.record, state_dir=self._state_dir)
 
 
 def _record(planned: ServePlan, state_dir: Path | None, *, ttl: float | None, detached: bool) -> ServerRecord:
@@ -238,6 +244,7 @@ def _start(planned: ServePlan, record: ServerRecord, enclosure: Enclosure) -> St
         drain=record.drain,
         ttl=record.ttl,
         on_gpus=record.device == release.DEVICE,
+        in_container=record.container is not None,
         weights=planned.served.weights,
         members=enclosure.members,
         end=enclosure.end,

@@ -97,10 +97,12 @@ class Stop:
                 # Held by a handle, the pid cannot become another process between the look and the signal.
                 if not self._is_there():
                     return False
-                if descriptor is None:
-                    os.kill(record.pid, number)
-                elif sys.platform == "linux":
-                    signal.pidfd_send_signal(descriptor, number)
+                # One that was suspended hears of nothing until it goes on.
+                for each in (number, signal.SIGCONT):
+                    if descriptor is None:
+                        os.kill(record.pid, each)
+                    elif sys.platform == "linux":
+                        signal.pidfd_send_signal(descriptor, each)
         except ProcessLookupError:
             return False
         except PermissionError as exc:
@@ -138,7 +140,7 @@ class Stop:
 @contextlib.contextmanager
 def _handle(pid: int) -> Iterator[int | None]:
     """A handle of a process, where the system has such."""
-    descriptor = os.pidfd_open(pid) if sys.platform == "linux" else None
+    descriptor = process.handle(pid)
     try:
         yield descriptor
     finally:

@@ -6,13 +6,13 @@ vLLM finds out by itself, but its own process takes some five seconds more to en
 import contextlib
 import os
 import select
-import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from modelctl import process
 from modelctl.engine import diagnosis, group, logs
 
 # How long vLLM gets, while it loads, to end after the death of a process that said nothing: nobody will know more.
@@ -43,12 +43,12 @@ class Vital:
     def look(self) -> None:
         """Watch those that there are now, in place of those from before."""
         self.__exit__(None, None, None)
-        if sys.platform != "linux":
-            return
         for pid in self._members(self._leader):
             # It may end while we look at it.
             with contextlib.suppress(OSError):
-                handle = os.pidfd_open(pid)
+                handle = process.handle(pid)
+                if handle is None:
+                    return
                 if Path(f"/proc/{pid}/comm").read_bytes().startswith(_TITLE):
                     self._handles.append(handle)
                 else:
