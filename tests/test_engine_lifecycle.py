@@ -335,13 +335,20 @@ def _stopped(*options: str) -> "Way":
 
 
 def _engine_core(leader: int) -> int:
-    (core,) = engines.spawned(leader)
-    return core
+    return _only_child(leader)
 
 
 def _worker(leader: int) -> int:
-    (worker,) = engines.spawned(_engine_core(leader))
-    return worker
+    return _only_child(_engine_core(leader))
+
+
+def _only_child(parent: int) -> int:
+    # While it is given its title, it has none for a moment.
+    deadline = time.monotonic() + 10
+    while not (found := engines.spawned(parent)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return found[0]
 
 
 Way = Callable[[Yard, Serving, ServerRecord], object]

@@ -91,10 +91,11 @@ def _get(url: str, path: str) -> tuple[int, bytes] | None:
         connection = http.client.HTTPSConnection(host, address.port, timeout=_PATIENCE, context=unverified)
     try:
         connection.connect()
-        with _cut_off(connection.sock, _PATIENCE_IN_ALL):
+        with _cut_off(connection.sock, _PATIENCE_IN_ALL) as is_cut:
             connection.request("GET", path)
             answer = connection.getresponse()
-            return answer.status, answer.read(_LONGEST)
+            found = answer.status, answer.read(_LONGEST)
+        return None if is_cut.is_set() else found
     except (OSError, http.client.HTTPException):
         return None
     finally:
@@ -102,10 +103,12 @@ def _get(url: str, path: str) -> tuple[int, bytes] | None:
 
 
 @contextlib.contextmanager
-def _cut_off(connected: socket.socket, seconds: float) -> Iterator[None]:
-    """End a connection after so many seconds: nothing more comes of it then."""
+def _cut_off(connected: socket.socket, seconds: float) -> Iterator[threading.Event]:
+    """End a connection after so many seconds, and say so: what came of it until then is no answer."""
+    is_cut = threading.Event()
 
     def cut() -> None:
+        is_cut.set()
         with contextlib.suppress(OSError):
             connected.shutdown(socket.SHUT_RDWR)
 
@@ -113,6 +116,6 @@ def _cut_off(connected: socket.socket, seconds: float) -> Iterator[None]:
     timer.daemon = True
     timer.start()
     try:
-        yield
+        yield is_cut
     finally:
         timer.cancel()
