@@ -83,6 +83,7 @@ def end(leader: int) -> tuple[int, ...]:
         _await_end(leader, seconds=_TIDYING)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
+    _kill(members(leader))
     return _await_end(leader, seconds=_TIDYING if _tells_processes() else _LAST_WAIT)
 
 
@@ -110,9 +111,11 @@ def _kill(pids: Iterable[int]) -> None:
 
 def _is_tracker(pid: int) -> bool:
     try:
-        return b"multiprocessing.resource_tracker" in (_PROC / str(pid) / "cmdline").read_bytes()
+        words = (_PROC / str(pid) / "cmdline").read_bytes()
     except OSError:
         return False
+    # One that is just being started has no words yet, and may become one.
+    return not words or b"multiprocessing.resource_tracker" in words
 
 
 def _tells_processes() -> bool:

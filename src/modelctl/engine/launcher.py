@@ -95,7 +95,9 @@ def _others() -> list[tuple[int, bool]]:
                 continue
             with open(f"/proc/{name}/stat", "rb") as stat, open(f"/proc/{name}/cmdline", "rb") as words:  # noqa: PTH123
                 if stat.read().rpartition(b") ")[2][:1] not in {b"Z", b"X"}:
-                    found.append((int(name), b"multiprocessing.resource_tracker" in words.read()))
+                    said = words.read()
+                    # One that is just being started has no words yet, and may become one.
+                    found.append((int(name), not said or b"multiprocessing.resource_tracker" in said))
     return found
 
 
