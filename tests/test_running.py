@@ -10,14 +10,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from modelctl import process
 from modelctl.engine import logs, servers
 from tests.command import Command, Finished
-from tests.serving import await_true, serving, session_of
+from tests.serving import await_true, is_running, serving, session_of
 from tests.standin.servers import TINY, Yard, asking
 from tests.stores import StoreBuilder
 
@@ -256,12 +258,21 @@ def test_a_start_that_failed_and_hangs_is_ended_with_its_cause(yard: Yard) -> No
 
 @pytest.mark.sweep
 def test_a_server_that_does_not_end_is_killed_by_stop(yard: Yard) -> None:
-    """Its `modelctl` is suspended, so that nobody there hears of it."""
+    """What watches it is, by its record, a process that hears of no request to end."""
     record = yard.detach("--", "--shutdown-timeout", "1")
     os.kill(record.pid, signal.SIGSTOP)
-    done = yard("stop", timeout=90)
-    assert (done.code, done.stdout) == (0, f"killed acme/tiny ({record.id})\n")
-    yard.assert_nothing_is_left(record)
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(120)"
+    with subprocess.Popen([sys.executable, "-S", "-c", code], stdout=subprocess.PIPE) as deaf:
+        assert deaf.stdout is not None
+        deaf.stdout.readline()
+        started = process.start_time(deaf.pid) or 0
+        servers.write(replace(record, pid=deaf.pid, started=started), state_dir=yard.state_dir)
+        done = yard("stop", timeout=90)
+        assert (done.code, done.stdout) == (0, f"killed acme/tiny ({record.id})\n")
+        assert deaf.wait(5) == -signal.SIGKILL
+    os.kill(record.pid, signal.SIGCONT)
+    await_true(lambda: not is_running(record.pid))
+    yard.assert_nothing_is_left(record, but_record=True)
 
 
 class TestLogs:
