@@ -13,6 +13,7 @@ from pathlib import Path
 
 _LAST = 4 * 2**20
 _CHUNK = 1 << 20
+_END = re.compile(rb"[\r\n]")
 # "ORG--NAME.20261122T235700Z.002fe3f8.log"
 _NAME = re.compile(r"(?P<model>.+)\.(?P<time>\d{8}T\d{6}Z)\.(?P<id>[0-9a-f]{8})\.log")
 # "(EngineCore pid=9240) INFO 11-22 21:52:21 [core.py:1510]": local time, without a year.
@@ -201,8 +202,8 @@ def _start_of_last(path: Path, count: int) -> int:
         # From a little before, since a line tells its time by the one before it.
         at = max(0, at - _CHUNK)
         file.seek(at)
-        end = file.read(_CHUNK).find(b"\n") if at else -1
-        return at + end + 1 if end >= 0 else 0
+        end = _END.search(file.read(2 * _CHUNK)) if at else None
+        return at + end.end() if end else 0
 
 
 def _from(found: Iterable[Line], since: datetime | None) -> Iterator[Line]:
