@@ -155,6 +155,11 @@ def busy(records: Iterable[ServerRecord]) -> dict[str, str]:
     return {record.model: str(record) for record in records}
 
 
+def is_known(record: ServerRecord, *, state_dir: Path | None = None) -> bool:
+    """Whether there still is a record of a server: one that ends in order takes it away."""
+    return _file(record.id, state_dir).exists()
+
+
 def sweep(state_dir: Path | None = None, *, model: str | None = None) -> None:
     """Remove what servers left that are gone, and all but the newest logs.
 
@@ -169,7 +174,8 @@ def sweep(state_dir: Path | None = None, *, model: str | None = None) -> None:
             _remove_run_folder(record)
     kept = {record.log for record in _records(state_dir)}
     with contextlib.suppress(OSError):
-        by_age = sorted(logs_folder(state_dir).glob("*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
+        # A link that leads nowhere has an age, too.
+        by_age = sorted(logs_folder(state_dir).glob("*.log"), key=lambda path: path.lstat().st_mtime, reverse=True)
         for path in by_age[_LOGS_KEPT:]:
             if path not in kept:
                 path.unlink(missing_ok=True)

@@ -200,7 +200,7 @@ class _Recorder:
 
 def _record(planned: ServePlan, state_dir: Path | None, *, ttl: float | None, detached: bool) -> ServerRecord:
     server_id, served = servers.new_id(), planned.served
-    log = servers.log_file(served.id, server_id, state_dir=state_dir)
+    run_folder = servers.run_folder(server_id, temporary=planned.temporary)
     pid, image = os.getpid(), planned.engine.image
     record = ServerRecord(
         id=server_id,
@@ -215,8 +215,8 @@ def _record(planned: ServePlan, state_dir: Path | None, *, ttl: float | None, de
         stage=stages.STARTING.text,
         since=datetime.now(UTC),
         requests=None,
-        log=log,
-        run_folder=servers.run_folder(server_id, temporary=planned.temporary),
+        log=servers.log_file(served.id, server_id, state_dir=state_dir),
+        run_folder=run_folder,
         host=socket.gethostname(),
         detached=detached,
         drain=planned.settings.drain,

@@ -59,7 +59,8 @@ class Stop:
         self._holders.note()
         self._begun = time.monotonic()
         # The first asks; Ctrl-C after it has the server not wait for anybody.
-        self.was_there = self._send(signal.SIGTERM)
+        # One that has just ended in order, since somebody else asked, is as good as stopped.
+        self.was_there = self._send(signal.SIGTERM) or not servers.is_known(record, state_dir=state_dir)
         if now and self.was_there:
             self._wait(0.2)
             self._send(signal.SIGINT)

@@ -46,13 +46,9 @@ class Vital:
         for pid in self._members(self._leader):
             # It may end while we look at it.
             with contextlib.suppress(OSError):
-                handle = process.handle(pid)
-                if handle is None:
-                    return
                 if Path(f"/proc/{pid}/comm").read_bytes().startswith(_TITLE):
-                    self._handles.append(handle)
-                else:
-                    os.close(handle)
+                    handle = process.handle(pid)
+                    self._handles += [] if handle is None else [handle]
 
     @property
     def handles(self) -> tuple[int, ...]:
