@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,16 +12,32 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from modelctl import process
 from modelctl.engine import logs, ports, probing, servers
 from modelctl.engine.servers import ServerRecord
-from tests.command import Command
-from tests.standin.servers import TINY, Yard
+from modelctl.engine.stopping import Stop
+from tests.command import NOBODY, Command, Finished
+from tests.serving import await_true, serving
+from tests.standin.servers import TINY, Yard, asking
 from tests.stores import StoreBuilder
+
+# A system without handles of processes: an old kernel, a sandbox, or a Python that was built for either.
+WITHOUT_HANDLES = """
+import os, runpy, sys
+def refuse(*_):
+    raise OSError(38, "Function not implemented")
+if sys.argv.pop(1) == "refused":
+    os.pidfd_open = refuse
+else:
+    del os.pidfd_open
+runpy.run_module("modelctl", run_name="__main__")
+"""
 
 
 @pytest.fixture
@@ -147,3 +164,139 @@ def test_a_log_that_somebody_takes_away_ends_no_server(yard: Yard) -> None:
     assert (done.code, done.stderr.splitlines()[0]) == (3, f"error: the log `{record.log}` is gone")
     assert yard("stop").code == 0
     yard.assert_nothing_is_left(dataclasses.replace(record))
+
+
+def test_what_is_taken_away_or_full_while_it_loads_ends_no_server(yard: Yard) -> None:
+    answers: list[dict[str, Any] | None] = []
+    env = {**yard.env, "STANDIN_LOAD": "0.6", "STANDIN_SLOW": "0.6"}
+    with serving(yard.run, TINY, "--port", "0", env=env) as server:
+        yard.given()
+        record = yard.record()
+        record.log.unlink()
+        # Nothing can be written there any more, as on a full disk.
+        shutil.rmtree(yard.state_dir / "servers")
+        (yard.state_dir / "servers").write_text("")
+        server.until_ready()
+        with asking(record.url, answers):
+            assert server.send(signal.SIGTERM).finish().code == 0
+    assert answers == [{"path": "/v1/completions", "model": TINY}]
+    assert not record.run_folder.exists()
+
+
+@pytest.mark.sweep
+def test_requests_are_answered_also_where_nobody_reads_any_more(yard: Yard) -> None:
+    answers: list[dict[str, Any] | None] = []
+    env = {**yard.env, "STANDIN_SLOW": "1"}
+    server = yard.run.start("serve", TINY, "--port", "0", "--json", env=env)
+    try:
+        assert server.stdout is not None
+        ready = next(event for line in server.stdout if (event := json.loads(line)).get("stage") == "ready")
+        server.stdout.close()
+        with asking(ready["url"], answers):
+            server.terminate()
+            assert server.wait(10) == 1
+    finally:
+        server.kill()
+        assert server.stderr is not None
+        server.stderr.close()
+    assert answers == [{"path": "/v1/completions", "model": TINY}]
+
+
+@pytest.mark.sweep
+def test_one_press_that_arrives_twice_is_one(yard: Yard) -> None:
+    answers: list[dict[str, Any] | None] = []
+    with serving(yard.run, TINY, "--port", "0", env={**yard.env, "STANDIN_SLOW": "1"}) as server:
+        server.until_ready()
+        with asking(server.url.removesuffix("/v1"), answers):
+            server.process.send_signal(signal.SIGINT)
+            await_true(lambda: "stopping (Ctrl-C)" in server.stderr)
+            server.process.send_signal(signal.SIGINT)
+            assert server.finish().code == 130
+    assert answers == [{"path": "/v1/completions", "model": TINY}]
+
+
+@pytest.mark.sweep
+def test_another_program_that_takes_the_port_meanwhile_is_not_the_server(yard: Yard) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with serving(yard.run, TINY, "--port", str(port), env={**yard.env, "STANDIN_LOAD": "1"}) as server:
+        yard.given()
+        with HTTPServer(("127.0.0.1", port), Healthy) as other:
+            thread = threading.Thread(target=other.serve_forever)
+            thread.start()
+            done = server.finish(seconds=40)
+            other.shutdown()
+            thread.join()
+    assert (done.code, done.stdout) == (1, "")
+    assert "error: vLLM cannot serve `acme/tiny`: its port was taken while it loaded" in done.stderr
+
+
+class Healthy(BaseHTTPRequestHandler):
+    """Says to everybody that all is well."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("how", ["refused", "missing"])
+def test_without_handles_of_processes(yard: Yard, how: str) -> None:
+    def without(*argv: str) -> Finished:
+        return yard.run.program([sys.executable, "-c", WITHOUT_HANDLES, how, *argv], env=yard.env)
+
+    assert without("serve", TINY, "--detach", "--port", "0").code == 0
+    record = yard.record()
+    assert without("stop") == Finished(0, f"stopped acme/tiny ({record.id})\n", "")
+    yard.assert_nothing_is_left(record)
+
+
+def test_who_is_of_another_user_can_be_hidden(run: Command, written: dict[str, object]) -> None:
+    folder = run.home / ".local" / "state" / "modelctl" / "servers"
+    folder.mkdir(parents=True)
+    (folder / "0a1b2c3d.json").write_text(json.dumps({**written, "pid": 1, "started": 1}))
+    if run.program(["unshare", "--mount", "mount", "-t", "proc", "proc", "/proc"]).code:
+        pytest.skip("only root can mount")
+    hidden = 'mount -t proc -o hidepid=1 proc /proc && exec setpriv --reuid=65534 --regid=65534 --clear-groups "$@"'
+    argv = ["unshare", "--mount", "sh", "-c", hidden, "sh", sys.executable, "-m", "modelctl", "ps", "-q"]
+    run.let_pass(NOBODY)
+    for path in (run.home, *run.home.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    assert run.program(argv) == Finished(0, "", "")
+
+
+def test_one_that_ended_at_the_request_of_another_is_stopped(tmp_path: Path, written: dict[str, object]) -> None:
+    (tmp_path / "servers" / "0a1b2c3d.json").write_text(json.dumps({**written, "engine_pid": None, "started": 1}))
+    (record,) = servers.gone(tmp_path)
+    assert not Stop(record, environ={}, state_dir=tmp_path).was_there
+    servers.remove(record, state_dir=tmp_path)
+    assert Stop(record, environ={}, state_dir=tmp_path).finish().how == "stopped"
+
+
+def test_what_is_no_log_is_left_alone(tmp_path: Path) -> None:
+    names = ["acme--tiny.99999999T999999Z.00000001.log", "acme--tiny.20261123T000000Z.00000002.log", "notes.log"]
+    (tmp_path / names[0]).touch()
+    (tmp_path / names[1]).mkdir()
+    (tmp_path / names[2]).touch()
+    (tmp_path / "acme--tiny.20261123T000000Z.00000003.log").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "acme--tiny.20261123T000000Z.00000004.log").touch()
+    assert [log.id for log in logs.kept(tmp_path)] == ["00000004"]
+    assert logs.kept(tmp_path / "nowhere") == ()
+
+
+def test_the_end_of_a_log_is_found_behind_a_line_that_is_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_CHUNK", 4096)
+    path = tmp_path / "log"
+    path.write_bytes(b"x" * 100_000 + b"\nlast but one\nlast")
+    assert logs._start_of_last(path, 1) == 100_001
+    log = logs.Log(id="0a1b2c3d", model=TINY, since=datetime(2026, 11, 23, tzinfo=UTC), path=path)
+    assert [line.text for line in logs.lines(log, last=2)] == ["last but one", "last"]
+
+
+def test_a_start_that_finds_no_place_for_its_sockets_leaves_no_log(yard: Yard) -> None:
+    done = yard("serve", TINY, "--port", "0", env={"TMPDIR": "/nonexistent"})
+    assert (done.code, done.stderr.splitlines()[-2][:32]) == (1, "error: cannot create `/nonexiste")
+    assert not (yard.state_dir / "logs").exists()
