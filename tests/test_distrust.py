@@ -203,6 +203,19 @@ def test_requests_are_answered_also_where_nobody_reads_any_more(yard: Yard) -> N
 
 
 @pytest.mark.sweep
+def test_who_did_not_listen_for_a_while_hears_that_it_is_ready(yard: Yard) -> None:
+    steps = "\n".join(f"Loading safetensors checkpoint shards:  50% Completed | {at}/999" for at in range(1, 999))
+    env = {**yard.env, "STANDIN_LOAD": "0.5", "STANDIN_SAY": steps}
+    with serving(yard.run, TINY, "--detach", "--port", "0", env=env) as command:
+        record = yard.record()
+        command.process.send_signal(signal.SIGSTOP)
+        await_true(lambda: yard.record().state == "ready")
+        command.process.send_signal(signal.SIGCONT)
+        assert command.finish(seconds=10).code == 0
+    assert f"is served at {record.url}/v1" in command.stdout
+
+
+@pytest.mark.sweep
 def test_one_press_that_arrives_twice_is_one(yard: Yard) -> None:
     answers: list[dict[str, Any] | None] = []
     with serving(yard.run, TINY, "--port", "0", env={**yard.env, "STANDIN_SLOW": "1"}) as server:

@@ -1,9 +1,12 @@
 """A server whose `modelctl` has a session of its own: it outlives the command that started it, and its terminal."""
 
+import array
 import contextlib
+import fcntl
 import os
 import signal
 import sys
+import termios
 import traceback
 from collections.abc import Callable
 from multiprocessing import Pipe
@@ -19,6 +22,8 @@ from modelctl.engine.stages import Stage
 from modelctl.errors import ModelctlError
 
 _MOST_FILES = 65536
+# Bytes; a pipe holds some more.
+_MOST_UNHEARD = 4096
 
 
 def start(
@@ -145,6 +150,13 @@ class _Teller:
         with contextlib.suppress(OSError):
             self._there.send((what, arguments, keys))
 
+    def _is_heard(self) -> bool:
+        """Whether the command takes in what it is told. Where it does not, there has to be room for what matters."""
+        waiting = array.array("i", [0])
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(self._there.fileno(), termios.FIONREAD, waiting)
+        return waiting[0] < _MOST_UNHEARD
+
     def announce(self, record: ServerRecord) -> None:
         """Tell of the server; from now on, a bug of ours is told in its log."""
         with Path(record.log).open("ab") as log:
@@ -157,7 +169,8 @@ class _Teller:
 
     def loading(self, stage: Stage, *, elapsed: float) -> None:
         """It reached a stage, or got further in one."""
-        self.tell("loading", stage, elapsed=elapsed)
+        if self._is_heard():
+            self.tell("loading", stage, elapsed=elapsed)
 
     def ready(self, tasks: tuple[str, ...], *, elapsed: float) -> None:
         """It answers."""
