@@ -1,5 +1,6 @@
 """`modelctl.toml`: what it gives vLLM, and how a wrong one is told."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,40 @@ def test_what_is_no_toml_is_told_with_its_place(here: Project, text: str, place:
     # The words are the library's, and differ with its version.
     assert caught.value.message.startswith(f"`{here.settings_file}` is no TOML: ")
     assert caught.value.message.endswith(place)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[serve]\nx = " + "[" * 9999, " is nested too deeply"),
+        ("[serve]\nx" + ".x" * 9999 + " = 1", " is nested too deeply"),
+        ("[serve]\nseed = " + "9" * 5000, " is no TOML: "),
+        ("[serve]\nseed = 0x" + "f" * 5000, ", line 2: `serve.seed` has a value that no flag can have"),
+        ('[serve]\ndtype = "a\\u0000b"', ", line 2: `serve.dtype` has a value that no flag can have"),
+        ('[serve]\nx = "' + "x" * 200_000 + '"', ", line 2: `serve.x` has a value that no flag can have"),
+        ('[serve]\nhost = "a\\u0000"', ", line 2: `serve.host` is not an address"),
+        ("#" * 2_000_000, " is larger than any settings are"),
+        # Any of a thousand lines is found at once; one behind a list of a thousand is not looked for.
+        ("[serve]\n" + "".join(f"x{at} = 1\n" for at in range(1000)) + "port = ''", ", line 1002: `serve.port` is not"),
+        ("[serve]\nx = [\n" + "1,\n" * 1000 + "]\nport = ''", ": `serve.port` is not a number from 0 to 65535"),
+        ("[serve]\r\nx = '\u2028'\r\nport = ''\r\n", ", line 3: `serve.port` is not"),
+    ],
+)
+def test_a_hostile_file_is_told_soon(here: Project, text: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(here, text)
+    assert caught.value.message.startswith(f"`{here.settings_file}`{message}")
+
+
+def test_what_is_no_file_is_not_waited_for(here: Project) -> None:
+    os.mkfifo(here.settings_file)
+    with pytest.raises(UsageError, match="is no file"):
+        profile.read(here)
+
+
+def test_a_home_that_nobody_has(here: Project) -> None:
+    found = read(here, '[serve]\napi-key-file = "~nobody-of-this-name/key"\n').of(NAME)
+    assert found.api_key_file == here.folder / "~nobody-of-this-name" / "key"
 
 
 def test_a_file_that_is_no_text(here: Project) -> None:

@@ -154,6 +154,7 @@ class TestRefusals:
             ("--lora sql", "`--lora sql` names no adapter"),
             ("--lora a=x --lora a=y", "two adapters are called `a`"),
             ("--lora a=x -- --lora-modules b=y", "`--lora` and `--lora-modules` contradict each other"),
+            ("--max-model-len 8kb", "`--max-model-len` is no number of tokens: `8kb`"),
         ],
     )
     def test_words_that_cannot_mean_anything(self, run: Command, words: str, message: str) -> None:
@@ -204,6 +205,7 @@ ADAPTERS = [
     ({}, "acme/none", 3, "no model `acme/none` here (the adapter `a`)"),
     ({}, f"{SQL}@v9", 3, f"`{SQL}` has no revision `v9` here"),
     ({}, "./none", 3, "the adapter `a` is not at `{}/none`"),
+    ({}, "~nobody-of-this-name/a", 3, "the adapter `a` is not at `{}/~nobody-of-this-name/a`"),
 ]
 
 
@@ -255,6 +257,7 @@ def test_an_adapter_that_is_not_whole(run: Command, store: StoreBuilder, env: di
         (b"one two\n", 2, "the key file `{}` holds more than one word"),
         ("schlüssel".encode(), 2, "the key in `{}` cannot stand in a request"),
         (b"\xff", 4, "cannot read `{}`: it is no text"),
+        (b"a" * 200_000, 2, "the key file `{}` holds more than a key"),
     ],
 )
 def test_key_files_that_hold_none(

@@ -120,7 +120,8 @@ def read(project: Project) -> Settings:
             f"`{path}` is no TOML: {_lowered(exc)}", hint="https://toml.io shows how it is written"
         ) from exc
     except _WrongError as wrong:
-        where = f"`{path}`, line {_line(text, wrong.keys)}"
+        line = _line(text, wrong.keys)
+        where = f"`{path}`, line {line}" if line else f"`{path}`"
         raise UsageError(f"{where}: `{_dotted(wrong.keys)}` {wrong.message}", hint=wrong.hint) from None
 
 
@@ -293,22 +294,23 @@ def _dotted(keys: Sequence[str]) -> str:
     return ".".join(key if re.fullmatch(r"[\w-]+", key) else json.dumps(key, ensure_ascii=False) for key in keys)
 
 
-def _line(text: str, keys: Sequence[str]) -> int:
+def _line(text: str, keys: Sequence[str]) -> int | None:
     """The line on which a key stands, counted from 1: the first after all that can be read without it.
 
-    The library tells no lines, and any way of writing a key is found so.
+    The library tells no lines, and any way of writing a key is found so; `None` where that would take long.
     """
     lines = [f"{line}\n" for line in text.split("\n")]
     without, end, tries = 0, len(lines), 0
-    while without + 1 < end and tries < _TRIES:
+    while without + 1 < end:
         middle = (without + end) // 2
         for count in range(middle, end):
-            tries += 1
-            if (has := _has(lines[:count], keys)) is not None or tries >= _TRIES:
+            if (tries := tries + 1) > _TRIES:
+                return None
+            if (has := _has(lines[:count], keys)) is not None:
                 break
         else:
             has = True
-        without, end = (without, middle) if has is not False else (count, end)
+        without, end = (without, middle) if has else (count, end)
     return without + 1
 
 
