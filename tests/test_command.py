@@ -118,6 +118,12 @@ def test_takes_lengths_as_vllm_does(text: str) -> None:
     command.check(Settings(extra=("--max-model-len", text)))
 
 
+def test_a_machine_that_only_computes_may_be_said_after_the_dashes() -> None:
+    settings = dataclasses.replace(PLAIN, extra=("--headless", "-dp", "2"))
+    assert settings.is_headless
+    assert command.serve(PYTHON, SNAPSHOT, settings).count("--headless") == 1
+
+
 @pytest.mark.parametrize("flag", ["--model", "--host", "--port", "--served-model-name", "--uds", "--api-key"])
 def test_refuses_after_the_dashes_what_it_has_to_know_itself(flag: str) -> None:
     with pytest.raises(UsageError, match=f"`{flag}` cannot stand after `--`"):

@@ -104,6 +104,27 @@ def test_compose() -> None:
     assert device == {"driver": "nvidia", "count": 2, "capabilities": ["gpu"]}
 
 
+def test_a_dollar_sign_is_none_of_a_variable() -> None:
+    odd: dict[str, Any] = {"host": "$H", "image": "$I", "folder": Path("/none"), "names": ("$(N)",), "flags": {}}
+    odd |= {"hub": Path("/$D/hub"), "snapshot": Path("/$D/hub/s")}
+    service = made("compose", **odd)["services"]["qwen3-8b"]
+    assert (service["ports"], service["image"]) == (["$$H:8001:8000"], "$$I")
+    assert service["volumes"][0]["source"] == "/$$D/hub"
+    # Kubernetes puts variables into arguments.
+    assert made("kserve", **odd)["spec"]["predictor"]["model"]["args"] == ["--model_name=$$(N)"]
+    (model,) = made("production-stack", **odd)["servingEngineSpec"]["modelSpec"]
+    assert "$$(N)" in model["vllmConfig"]["extraArgs"]
+    assert made("vllm", **odd)["served-model-name"] == ["$(N)"]
+
+
+def test_what_the_engine_may_read_is_no_matter_of_the_server() -> None:
+    flags = {"allowed-local-media-path": "/data", "allowed-origins": ["*"], "kv-cache-memory-bytes": "1G"}
+    found = handover.configuration(subject(flags=flags), "ray-serve")
+    (model,) = found.document["applications"][0]["args"]["llm_configs"]
+    assert model["engine_kwargs"] == {"allowed_local_media_path": "/data", "kv_cache_memory_bytes": 1 << 30}
+    assert [note.split("`")[1] for note in found.notes] == ["allowed-origins"]
+
+
 def test_compose_mounts_what_an_adapter_needs() -> None:
     here = Lora(name="here", path=HUB / "models--a--here" / "snapshots" / COMMIT, id="a/here")
     cache = Path("/home/ada/.cache/huggingface/hub")
@@ -143,7 +164,7 @@ def test_production_stack() -> None:
     assert config["extraArgs"] == [
         *("--revision", COMMIT, "--served-model-name", "Qwen/Qwen3-8B", "--enforce-eager"),
         *("--no-enable-prefix-caching", "--hf-overrides", '{"rope_theta": 1.5}'),
-        *("--chat-template", "$HOME/template"),
+        *("--chat-template", "$$HOME/template"),
     ]
     (auto,) = made("production-stack", flags={"max-model-len": "auto"})["servingEngineSpec"]["modelSpec"]
     assert auto["vllmConfig"]["extraArgs"][-2:] == ["--max-model-len", "auto"]
@@ -154,7 +175,7 @@ def test_kserve() -> None:
     model = document["spec"]["predictor"]["model"]
     assert (document["kind"], document["metadata"]) == ("InferenceService", {"name": "qwen3-8b"})
     assert model["storageUri"] == f"hf://Qwen/Qwen3-8B:{COMMIT}"
-    assert model["args"] == ["--model_name=Qwen/Qwen3-8B", *WORDS, "--chat-template", "$HOME/template"]
+    assert model["args"] == ["--model_name=Qwen/Qwen3-8B", *WORDS, "--chat-template", "$$HOME/template"]
     assert model["resources"]["limits"]["nvidia.com/gpu"] == "2"
 
 
@@ -228,3 +249,12 @@ def test_which_formats_there_are_is_said_in_one_line(run: Command) -> None:
         "",
         f"error: missing option `--format`, one of {formats}\nhint: see `modelctl export-config --help`\n",
     )
+
+
+def test_a_folder_cannot_end_the_comment(run: Command, store: StoreBuilder, project: Path) -> None:
+    store.add(TINY)
+    odd = project.with_name("shop\nprivileged: true")
+    project.rename(odd)
+    done = run("export-config", "--format", "compose", TINY, cwd=odd)
+    project.mkdir()
+    assert set(yaml.safe_load(done.stdout)) == {"services", "volumes"}

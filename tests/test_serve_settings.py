@@ -227,6 +227,17 @@ def test_adapters_that_cannot_be_served(
 
 
 @pytest.mark.sweep
+def test_adapters_after_the_dashes_stand_over_those_of_the_file(
+    run: Command, store: StoreBuilder, env: dict[str, str], project: Path
+) -> None:
+    store.add(TINY)
+    add_adapter(store)
+    (project / "modelctl.toml").write_text(f'[serve]\nlora = {{sql = "{SQL}"}}\n')
+    shown = run("serve", TINY, "--dry-run", "--json", "--", "--enable-lora", "--lora-modules", "x=/x", env=env).json
+    assert (shown["loras"], shown["argv"].count("--lora-modules")) == ([], 1)
+
+
+@pytest.mark.sweep
 def test_an_adapter_with_the_models_own_name(run: Command, store: StoreBuilder, env: dict[str, str]) -> None:
     store.add(TINY)
     add_adapter(store)

@@ -105,4 +105,6 @@ def _text(made: "Configuration", what: str) -> str:
     import yaml  # type: ignore[import-untyped]
 
     body = yaml.safe_dump(made.document, sort_keys=False, allow_unicode=True, width=2**31)
-    return f"# {what}, by `modelctl export-config`\n# {made.usage}\n{body.rstrip()}"
+    # A folder may have any name, and a line break would end the comment.
+    usage = show.one_line(made.usage)
+    return f"# {what}, by `modelctl export-config`\n# {usage}\n{body.rstrip()}"

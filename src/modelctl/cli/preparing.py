@@ -170,10 +170,13 @@ def _loras(project: "Project", wishes: Wishes, mine: "Profile") -> "tuple[tuple[
     """The adapters, and the rank that vLLM has to be prepared for."""
     if not wishes.loras and not mine.loras:
         return (), None
-    from modelctl.engine import lora
+    from modelctl.engine import command, lora
 
     if wishes.loras:
         found = lora.resolved(project, lora.parsed(wishes.loras), folder=Path.cwd())
+    elif command.given(wishes.extra, "--lora-modules") is not None:
+        # Said by a flag of vLLM's: of two lists it would take the last.
+        return (), None
     else:
         found = lora.resolved(project, mine.loras, folder=mine.folder)
     return found, lora.max_rank(found)

@@ -89,7 +89,7 @@ class Settings:
     @property
     def is_headless(self) -> bool:
         """Whether this machine only computes: of several, the first one answers requests."""
-        return bool(self.node_rank)
+        return bool(self.node_rank) or given(self.extra, "--headless") is not None
 
     @property
     def is_tls(self) -> bool:
@@ -299,7 +299,7 @@ def _beyond(settings: Settings) -> Iterator[str]:
             yield json.dumps({"name": lora.name, "path": str(lora.path)}, ensure_ascii=False)
     if settings.ray:
         yield from ("--distributed-executor-backend", "ray")
-    if settings.is_headless:
+    if settings.node_rank:
         yield "--headless"
 
 

@@ -21,7 +21,12 @@ IMAGE = "vllm/vllm-openai"
 _GIB = 2**30
 _HUB = "/models/hub"
 # What only the server itself has to do with, where another system has one of its own.
-_OF_THE_SERVER = re.compile(r"ssl-|uvicorn-|allow|root-path|shutdown-timeout|disable-fastapi|disable-uvicorn")
+_OF_THE_SERVER = re.compile(
+    r"ssl-|uvicorn-|allow-credentials|allowed-(origins|methods|headers)|root-path|shutdown-timeout|disable-fastapi"
+    r"|disable-uvicorn"
+)
+# The numbers that vLLM's command line takes in words, beside the context.
+_IN_WORDS = {"max-num-batched-tokens", "max-num-scheduled-tokens", "max-num-queued-tokens", "kv-cache-memory-bytes"}
 
 
 def configuration(subject: Subject, kind: Format) -> Configuration:
@@ -53,16 +58,15 @@ def _compose(subject: Subject) -> Configuration:
     if subject.with_key:
         environment["VLLM_API_KEY"] = "${VLLM_API_KEY:?the key that requests have to bring}"
     volumes: list[Any] = [
-        {"type": "bind", "source": _beside(source, subject.folder), "target": target, "read_only": True}
+        {"type": "bind", "source": _plain(_beside(source, subject.folder)), "target": _plain(target), "read_only": True}
         for source, target in mounts.items()
     ]
     service = {
-        "image": subject.image or f"{IMAGE}:latest",
-        # A dollar sign begins a variable there.
-        "command": [word.replace("$", "$$") for word in command],
+        "image": _plain(subject.image or f"{IMAGE}:latest"),
+        "command": [*map(_plain, command)],
         "environment": environment,
         "volumes": [*volumes, {"type": "volume", "source": "vllm-cache", "target": "/root/.cache"}],
-        "ports": [f"{_bracketed(subject.host)}:{subject.port}:8000"],
+        "ports": [_plain(f"{_bracketed(subject.host)}:{subject.port}:8000")],
         "ipc": "host",
         "deploy": {
             "resources": {
@@ -137,7 +141,7 @@ def _production_stack(subject: Subject) -> Configuration:
         "requestMemory": f"{_memory(subject)}Gi",
         "requestGPU": subject.gpus,
         "pvcStorage": f"{_storage(subject)}Gi",
-        "vllmConfig": {**config, "extraArgs": extra},
+        "vllmConfig": {**config, "extraArgs": [*map(_plain, extra)]},
     }
     return Configuration(
         document={"servingEngineSpec": {"runtimeClassName": "", "modelSpec": [model]}},
@@ -160,7 +164,7 @@ def _kserve(subject: Subject) -> Configuration:
     model = {
         "modelFormat": {"name": "huggingface"},
         "storageUri": f"hf://{subject.id}:{subject.commit}",
-        "args": [f"--model_name={subject.names[0]}", *_words(kept), *loras],
+        "args": [*map(_plain, [f"--model_name={subject.names[0]}", *_words(kept), *loras])],
         "resources": {"requests": size, "limits": dict(size)},
     }
     document = {
@@ -185,6 +189,11 @@ _WRITERS: dict[Format, Callable[[Subject], Configuration]] = {
 }
 
 
+def _plain(word: str) -> str:
+    """A word in which compose and Kubernetes see no variable: two dollar signs are one there."""
+    return word.replace("$", "$$")
+
+
 def _words(flags: Mapping[str, Value]) -> Iterator[str]:
     for key, value in flags.items():
         yield from profile.flag_words(key, value)
@@ -199,6 +208,8 @@ def _keyword(key: str, value: Value) -> tuple[str, Value]:
     """A flag as an argument of vLLM's engine, which takes numbers and no words for them."""
     if key == "max-model-len":
         value = _number(value) or -1
+    if key in _IN_WORDS:
+        value = _number(value) or value
     if key.startswith("no-") and value is True:
         key, value = key.removeprefix("no-"), False
     return key.replace("-", "_"), value
