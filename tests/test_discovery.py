@@ -167,6 +167,11 @@ def test_an_environment_s_folder_or_a_command_names_its_interpreter(
         assert found.python == meant
 
 
+def test_a_home_that_nobody_has(find: Callable[..., Engine | None]) -> None:
+    with pytest.raises(NotFoundError, match="there is no interpreter "):
+        find(python=Path("~nobody-of-this-name/venv"))
+
+
 @pytest.mark.parametrize(
     ("content", "mode", "kind", "message"),
     [

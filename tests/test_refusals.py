@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from modelctl.engine import limits, machine
+from modelctl import project as projects
+from modelctl.engine import draft, limits, machine
 from modelctl.engine.command import Settings
+from modelctl.errors import NotFoundError
 from tests.command import Command, Finished
 from tests.hub.loopback import Hub
 from tests.standin.engines import make_engine
@@ -230,6 +232,23 @@ def test_a_gated_model_that_is_to_be_pulled_first(run: Command, hub: Hub, engine
 
 def drafted(name: str) -> tuple[str, ...]:
     return ("--dry-run", "--json", "--", "-sc", json.dumps({"model": name, "num_speculative_tokens": 2}))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-sc.model", "acme/draft"),
+        ("--speculative_config.model=acme/draft",),
+        ("--spec-model", "acme/draft"),
+        ("--spec-model=acme/draft", "--spec-tokens", "2"),
+    ],
+)
+def test_a_draft_is_seen_in_every_spelling(words: tuple[str, ...], tmp_path: Path) -> None:
+    project = projects.locate(cwd=tmp_path, environ={})
+    with pytest.raises(NotFoundError) as caught:
+        draft.check(project, words)
+    assert caught.value.message == "no model `acme/draft` here (the draft model)"
+    draft.check(project, ("--speculative-config", "[" * 99_999))
 
 
 @pytest.mark.sweep

@@ -154,12 +154,14 @@ class TestRefusals:
             ("--lora sql", "`--lora sql` names no adapter"),
             ("--lora a=x --lora a=y", "two adapters are called `a`"),
             ("--lora a=x -- --lora-modules b=y", "`--lora` and `--lora-modules` contradict each other"),
+            ("--dtype half", "no such option: `--dtype`"),
             ("--max-model-len 8kb", "`--max-model-len` is no number of tokens: `8kb`"),
         ],
     )
     def test_words_that_cannot_mean_anything(self, run: Command, words: str, message: str) -> None:
         done = run("serve", *shlex.split(words))
         assert (done.code, done.stderr.splitlines()[0]) == (2, f"error: {message}")
+        assert ("flags of vLLM stand after `--`" in done.stderr) is ("no such option" in message)
 
 
 WRONG_NODES = [

@@ -281,6 +281,11 @@ class TestPorts:
         ports.check("127.0.0.1", ports.choose("127.0.0.1"))
         ports.check("::1", ports.choose("::1"))
 
+    @pytest.mark.parametrize("host", ["127.0.0..1", ".x", "a" * 70])
+    def test_what_is_no_host_name(self, host: str) -> None:
+        with pytest.raises(UsageError, match="is no host name: "):
+            ports.choose(host)
+
 
 class TestGroup:
     @pytest.fixture

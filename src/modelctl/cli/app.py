@@ -214,7 +214,10 @@ def _usage_error(exc: Exception) -> ModelctlError:
     message = re.sub(r"(?<![`\w-])--?[a-zA-Z][\w-]*", r"`\g<0>`", message.rstrip(".").replace("'", "`"))
     context = getattr(exc, "ctx", None)
     command = context.command_path if context else "modelctl"
-    return UsageError(message[:1].lower() + message[1:], hint=f"see `{command} --help`")
+    hint = f"see `{command} --help`"
+    if command == "modelctl serve" and message.startswith("No such option"):
+        hint = f"flags of vLLM stand after `--`; {hint}"
+    return UsageError(message[:1].lower() + message[1:], hint=hint)
 
 
 def _end_quietly(argv: list[str]) -> int:
