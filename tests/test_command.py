@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from modelctl.engine import command, example, machine, memory
+from modelctl.engine import command, example, flags, machine, memory
 from modelctl.engine.command import Settings
 from modelctl.errors import UsageError
 from modelctl.ref import ModelRef
@@ -36,9 +36,10 @@ def test_every_setting_and_what_follows_the_dashes() -> None:
         max_model_len="8k",
         gpu_memory_utilization=0.5,
         tensor_parallel_size=2,
+        kv_cache=7,
         extra=("--shutdown_timeout=5", "--dtype", "auto"),
     )
-    assert command.serve(PYTHON, SNAPSHOT, settings, kv_cache_bytes=7)[5:] == (
+    assert command.serve(PYTHON, SNAPSHOT, settings)[5:] == (
         *("a", "b", "--host", "::", "--port", "1", "--max-model-len", "8k", "--gpu-memory-utilization", "0.5"),
         *("--tensor-parallel-size", "2", "--kv-cache-memory-bytes", "7", "--shutdown_timeout=5", "--dtype", "auto"),
     )
@@ -77,7 +78,7 @@ def test_an_old_vllm_gets_no_flag_that_it_does_not_know(version: str, *, known: 
     ],
 )
 def test_finds_a_flag_as_vllms_parser_does(words: list[str], flag: str, value: str | None) -> None:
-    assert command.given(words, flag) == value
+    assert flags.given(words, flag) == value
 
 
 @pytest.mark.parametrize(
@@ -92,8 +93,8 @@ def test_finds_a_flag_as_vllms_parser_does(words: list[str], flag: str, value: s
     ],
 )
 def test_a_part_of_a_flag_mentions_it(word: str, *, is_there: bool) -> None:
-    assert command.mentions([word, "1"], ["--dtype", "--hf-overrides"]) is is_there
-    assert command.mentions(["-sc.model", "x"], ["--speculative-config"])
+    assert flags.mentions([word, "1"], ["--dtype", "--hf-overrides"]) is is_there
+    assert flags.mentions(["-sc.model", "x"], ["--speculative-config"])
 
 
 NONSENSE: list[dict[str, Any]] = [
@@ -179,7 +180,7 @@ def test_the_difference_holds_no_inherited_secret() -> None:
 
 def test_secret_values_are_hidden() -> None:
     words = ["--dtype", "auto", "--hf-token", "s1", "--hf_token=s2", "--api-key=s3"]
-    assert command.shown(words) == ("--dtype", "auto", "--hf-token", "***", "--hf_token=***", "--api-key=***")
+    assert flags.shown(words) == ("--dtype", "auto", "--hf-token", "***", "--hf_token=***", "--api-key=***")
 
 
 @pytest.mark.parametrize(

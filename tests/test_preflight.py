@@ -153,11 +153,13 @@ def test_terms_of_the_user_count() -> None:
 def test_the_cache_on_the_cpu_leaves_room_for_the_weights() -> None:
     # A quarter of the memory is more than what the weights leave.
     verdict = judged(machine=ram(22), context=8192, billions=8.9)
-    words = verdict.settings.extra
-    assert (verdict.refusal, words[0]) == (None, "--kv-cache-memory-bytes")
-    assert GIB < int(words[1]) < 22 * GIB // 4
-    # Elsewhere it is left to the plan.
-    assert judged(machine=ram(64), context=8192).settings.extra == ()
+    cache = verdict.settings.kv_cache
+    assert verdict.refusal is None
+    assert cache is not None
+    assert GIB < cache < 22 * GIB // 4
+    assert judged(machine=ram(64), context=8192).settings.kv_cache == 4 * GIB
+    assert judged("--kv-cache-memory-bytes=1G", machine=ram(64), context=8192).settings.kv_cache is None
+    assert judged(machine=gpus(1, 80)).settings.kv_cache is None
 
 
 @pytest.mark.parametrize(
@@ -181,9 +183,8 @@ def test_what_nobody_can_tell_is_not_refused(flag: str) -> None:
 
 
 def test_a_context_of_overridden_dimensions_is_not_judged() -> None:
-    assert judged("--hf-overrides.max_position_embeddings=1048576", machine=ram(64), max_model_len="512k") == Verdict(
-        settings=Settings(max_model_len="512k", extra=("--hf-overrides.max_position_embeddings=1048576",))
-    )
+    verdict = judged("--hf-overrides.max_position_embeddings=1048576", machine=ram(64), max_model_len="512k")
+    assert (verdict.refusal, verdict.note) == (None, None)
 
 
 def test_single_precision_takes_twice_the_room() -> None:
@@ -191,8 +192,9 @@ def test_single_precision_takes_twice_the_room() -> None:
     assert half.refusal is None
     assert "32.0 GB of weights, 2.1 GB of KV cache of 8,000 tokens" in told(single).message
     # A quarter of the memory would not hold one request.
-    words = judged("--dtype=float32", machine=ram(50), billions=1, context=65536).settings.extra
-    assert (words[0], int(words[1]) > 16 * GIB) == ("--kv-cache-memory-bytes", True)
+    cache = judged("--dtype=float32", machine=ram(50), billions=1, context=65536).settings.kv_cache
+    assert cache is not None
+    assert cache > 16 * GIB
 
 
 @pytest.mark.parametrize(

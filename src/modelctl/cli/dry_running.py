@@ -21,17 +21,17 @@ def show(
     refusal: ModelctlError | None,
 ) -> None:
     """Show command line and environment; `told` is the plan as an object. A key is never shown."""
-    from modelctl.engine import api_key, command
+    from modelctl.engine import api_key, command, flags
 
     key_file = planned.settings.api_key_file
     new, gone = command.difference(planned.command.environ, project.environ)
     new.pop(api_key.VARIABLE, None)
     if out.json:
-        key = {api_key.VARIABLE: command.HIDDEN} if key_file else {}
+        key = {api_key.VARIABLE: flags.HIDDEN} if key_file else {}
         refused = refusal and output.error_object(refusal)
         out.object({**told, "environment": {"set": {**new, **key}, "unset": list(gone)}, "refusal": refused})
         return
-    argv = command.shown(planned.command.argv)
+    argv = flags.shown(planned.command.argv)
     lines = [f"-u {name}" for name in gone]
     lines += [f"{name}={shlex.quote(value)}" for name, value in new.items()]
     if key_file is not None:

@@ -49,12 +49,12 @@ def export_config(
 
     It is made from the model that is here and from its settings in modelctl.toml, as `serve` would run it.
     """
-    from modelctl.engine import handover, profile
+    from modelctl.engine import handover, settings_file
     from modelctl.store import choice as choosing
 
     project, out = projects.locate(models_dir), show.Output(json=json)
     choice = choosing.choose(project, name)
-    mine = profile.read(project).of(choice.model.id)
+    mine = settings_file.read(project).of(choice.model.id)
     choosing.check_servable(choice, has_tokenizer=mine.has_tokenizer)
     made = handover.configuration(_subject(project, choice, mine), kind.value)
     if json:

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from modelctl.engine.command import Lora, Settings
     from modelctl.engine.discovery import Engine
     from modelctl.engine.preflight import Verdict
-    from modelctl.engine.profile import Profile
-    from modelctl.engine.profile import Settings as Profiles
+    from modelctl.engine.profile import Profile, Profiles
     from modelctl.project import Project
     from modelctl.store.choice import Choice
     from modelctl.store.model import Facts
@@ -45,9 +44,9 @@ class Wishes:
     @property
     def has_tokenizer(self) -> bool:
         """Whether the model needs no tokenizer of its own."""
-        from modelctl.engine import command
+        from modelctl.engine import flags
 
-        return command.mentions(self.extra, command.TOKENIZER)
+        return flags.mentions(self.extra, flags.TOKENIZER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +63,7 @@ class Prepared:
 
 def check(wishes: Wishes) -> None:
     """Refuse what cannot mean anything, before anything is read."""
-    from modelctl.engine import command, lora
+    from modelctl.engine import command, flags, lora
     from modelctl.engine.command import Settings
 
     command.check(
@@ -78,7 +77,7 @@ def check(wishes: Wishes) -> None:
     if wishes.python is not None and wishes.image is not None:
         raise UsageError("`--python` and `--image` contradict each other", hint="give one of them")
     lora.parsed(wishes.loras)
-    if wishes.loras and command.given(wishes.extra, "--lora-modules") is not None:
+    if wishes.loras and flags.given(wishes.extra, "--lora-modules") is not None:
         raise UsageError("`--lora` and `--lora-modules` contradict each other", hint="give one of them")
 
 
@@ -91,7 +90,7 @@ def looking(project: "Project") -> "Asked":
 
 def settle(project: "Project", wishes: Wishes, profiles: "Profiles", model_id: str) -> Prepared:
     """The settings: the command line over the model's table over the defaults of `modelctl.toml`."""
-    from modelctl.engine import api_key, command, draft, lora
+    from modelctl.engine import api_key, command, draft, flags, lora
     from modelctl.engine.command import Settings
 
     mine = profiles.of(model_id)
@@ -110,7 +109,7 @@ def settle(project: "Project", wishes: Wishes, profiles: "Profiles", model_id: s
         ray=wishes.ray or (mine.ray and wishes.nnodes is None),
         extra=(*mine.words(over=(*_named(wishes), *wishes.extra)), *wishes.extra),
     )
-    if (told := command.given(settings.extra, "--max-lora-rank")) is None:
+    if (told := flags.given(settings.extra, "--max-lora-rank")) is None:
         settings = replace(settings, max_lora_rank=max_rank)
     elif told.isdecimal():
         lora.check_rank(loras, int(told))
@@ -170,11 +169,11 @@ def _loras(project: "Project", wishes: Wishes, mine: "Profile") -> "tuple[tuple[
     """The adapters, and the rank that vLLM has to be prepared for."""
     if not wishes.loras and not mine.loras:
         return (), None
-    from modelctl.engine import command, lora
+    from modelctl.engine import flags, lora
 
     if wishes.loras:
         found = lora.resolved(project, lora.parsed(wishes.loras), folder=Path.cwd())
-    elif command.given(wishes.extra, "--lora-modules") is not None:
+    elif flags.given(wishes.extra, "--lora-modules") is not None:
         # Said by a flag of vLLM's: of two lists it would take the last.
         return (), None
     else:

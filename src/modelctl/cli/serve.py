@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from modelctl.cli.preparing import Wishes
     from modelctl.engine.command import Settings
     from modelctl.engine.discovery import Engine
-    from modelctl.engine.profile import Settings as Profiles
+    from modelctl.engine.profile import Profiles
     from modelctl.engine.servers import ServerRecord
     from modelctl.engine.service import ServePlan
     from modelctl.project import Project
@@ -114,7 +114,7 @@ def serve(
     modelctl.toml beside models/ holds defaults for it and for single models.
     """
     from modelctl.cli import dry_running, preparing
-    from modelctl.engine import discovery, profile
+    from modelctl.engine import discovery, settings_file
 
     idle = None if ttl is None else quantities.seconds(ttl, option="--ttl")
     wishes = preparing.Wishes(
@@ -136,7 +136,7 @@ def serve(
     )
     preparing.check(wishes)
     project, out = projects.locate(models_dir), show.Output(json=json)
-    profiles = profile.read(project)
+    profiles = settings_file.read(project)
     with preparing.looking(project) as machine:
         choice, facts = _chosen(project, out, name, wishes, profiles, pull=pull, dry_run=dry_run)
         prepared = preparing.settle(project, wishes, profiles, choice.model.id)

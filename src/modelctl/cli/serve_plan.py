@@ -58,7 +58,7 @@ def _key(planned: "ServePlan") -> str | None:
 
 def plan_object(planned: "ServePlan") -> dict[str, Any]:
     """The plan under `--json`."""
-    from modelctl.engine import command
+    from modelctl.engine import flags
 
     served, engine = planned.served, planned.engine
     return {
@@ -80,5 +80,5 @@ def plan_object(planned: "ServePlan") -> dict[str, Any]:
             {"name": lora.name, "id": lora.id, "commit": lora.commit, "path": lora.path}
             for lora in planned.settings.loras
         ],
-        "argv": list(command.shown(planned.command.argv)),
+        "argv": list(flags.shown(planned.command.argv)),
     }

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modelctl.engine import memory
+from modelctl.engine import flags, memory
 from modelctl.errors import UsageError
 from modelctl.ref import ModelRef
 
@@ -24,32 +24,6 @@ _OURS = {
     "--uds": "`modelctl serve` listens on a port; run vLLM itself for a socket file",
     "--api-key": "set `VLLM_API_KEY` in the environment: what stands on a command line is seen by every user",
 }
-_SHORT = {
-    "--tensor-parallel-size": "-tp",
-    "--pipeline-parallel-size": "-pp",
-    "--data-parallel-size": "-dp",
-    "--data-parallel-size-local": "-dpl",
-    "--decode-context-parallel-size": "-dcp",
-    "--prefill-context-parallel-size": "-pcp",
-    "--data-parallel-rank": "-dpn",
-    "--data-parallel-start-rank": "-dpr",
-    "--data-parallel-address": "-dpa",
-    "--enable-expert-parallel": "-ep",
-    "--speculative-config": "-sc",
-    "--compilation-config": "-cc",
-    "--attention-config": "-ac",
-    "--api-server-count": "-asc",
-    "--quantization": "-q",
-    "--nnodes": "-n",
-    "--node-rank": "-r",
-}
-# A number below zero, which vLLM's parser takes for a value and for no flag.
-_NEGATIVE = re.compile(r"-\d+|-\d*\.\d+")
-# With any of these, the model needs no tokenizer of its own.
-TOKENIZER = ("--tokenizer", "--skip-tokenizer-init")
-# Flags whose value nobody is to read over a shoulder or in a log.
-_SECRETS = ("--api-key", "--hf-token")
-HIDDEN = "***"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +42,8 @@ class Settings:
     """What the user wants of vLLM. `extra` is handed on as it is.
 
     `nnodes`, `node_rank` and `master_addr` divide the model among machines; `ray` leaves that to a Ray cluster.
-    `api_key_file` is where the key was read that stands in the environment.
+    `api_key_file` is where the key was read that stands in the environment, `kv_cache` the bytes that the KV cache gets
+    where the user leaves that open.
     """
 
     host: str = "127.0.0.1"
@@ -84,35 +59,32 @@ class Settings:
     master_addr: str | None = None
     ray: bool = False
     api_key_file: Path | None = None
+    kv_cache: int | None = None
     extra: tuple[str, ...] = ()
 
     @property
     def is_headless(self) -> bool:
         """Whether this machine only computes: of several, the first one answers requests."""
-        return bool(self.node_rank) or given(self.extra, "--headless") is not None
+        return bool(self.node_rank) or flags.given(self.extra, "--headless") is not None
 
     @property
     def is_tls(self) -> bool:
         """Whether vLLM was given a certificate, so that it speaks https."""
-        return given(self.extra, "--ssl-certfile") is not None
+        return flags.given(self.extra, "--ssl-certfile") is not None
 
     @property
     def drain(self) -> float:
         """Seconds that requests in flight get after a request to stop."""
-        value = given(self.extra, "--shutdown-timeout")
+        value = flags.given(self.extra, "--shutdown-timeout")
         return float(value) if value and re.fullmatch(r"\d+(\.\d+)?", value) else DRAIN_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """A command line, and the environment that it needs on top of an inherited one.
-
-    `private` are the variables that hold for one run only: its temporary folder, its supervisor.
-    """
+    """A command line, and its environment, without what holds for one run only (`private`)."""
 
     argv: tuple[str, ...]
     environ: Mapping[str, str] = field(repr=False)
-    private: Mapping[str, str] = field(default_factory=dict)
 
 
 def check(settings: Settings) -> None:
@@ -122,58 +94,13 @@ def check(settings: Settings) -> None:
             f"`{settings.extra[0]}` after `--` is no flag of vLLM", hint="name the model before `--`, flags after it"
         )
     for flag, hint in _OURS.items():
-        if given(settings.extra, flag) is not None:
+        if flags.given(settings.extra, flag) is not None:
             raise UsageError(f"`{flag}` cannot stand after `--`", hint=hint)
     for flag, value in _wanted(settings):
-        if value is not None and given(settings.extra, flag) is not None:
+        if value is not None and flags.given(settings.extra, flag) is not None:
             raise UsageError(f"`{flag}` is given twice", hint="give it before `--` or after it")
     _check_values(settings)
     _check_nodes(settings)
-
-
-def given(words: Iterable[str], flag: str) -> str | None:
-    """The value that a list of vLLM flags gives to `flag`, "" where none follows, `None` where it is not there.
-
-    As vLLM's parser reads them: underscores for dashes, `--flag=value`, short forms, and abbreviations, of which any
-    that can mean `flag` counts. Of several the last one holds.
-    """
-    value: str | None = None
-    words = tuple(words)
-    for at, word in enumerate(words):
-        name, equals, rest = word.partition("=")
-        if not equals and len(short := _SHORT.get(flag, "")) == 2 and word.startswith(short) and word != short:
-            # `-q awq` may be written `-qawq`.
-            value = word.removeprefix(short)
-            continue
-        if not _names(name, flag):
-            continue
-        following = words[at + 1] if at + 1 < len(words) else ""
-        is_flag = following.startswith("-") and not _NEGATIVE.fullmatch(following)
-        value = rest if equals else "" if is_flag else following
-    return value
-
-
-def mentions(words: Iterable[str], flags: Iterable[str]) -> bool:
-    """Whether any of these flags is there, also as vLLM takes parts of one: `--hf-overrides.rope_theta 1e6`."""
-    heads = [_head(word) for word in words if word.startswith("-")]
-    return any(given(heads, flag) is not None for flag in flags)
-
-
-def _names(word: str, flag: str) -> bool:
-    if word == _SHORT.get(flag):
-        return True
-    return len(word) > 3 and word.startswith("--") and flag.startswith(word.replace("_", "-"))
-
-
-def full_name(word: str) -> str:
-    """A flag as it is spelt in full: without its value or the part that is named, with dashes for underscores."""
-    name = _head(word)
-    return next((flag for flag, short in _SHORT.items() if name == short), name.replace("_", "-"))
-
-
-def _head(word: str) -> str:
-    """A flag without its value, and without the part of it that is named after a dot."""
-    return word if _NEGATIVE.fullmatch(word) else word.partition("=")[0].partition(".")[0]
 
 
 def served_names(model_id: str, typed: str, wanted: Iterable[str] = ()) -> tuple[str, ...]:
@@ -195,7 +122,6 @@ def serve(
     settings: Settings,
     *,
     version: str = "unknown",
-    kv_cache_bytes: int | None = None,
 ) -> tuple[str, ...]:
     """The command line that serves a snapshot by the interpreter `python`.
 
@@ -209,18 +135,18 @@ def serve(
         if value is not None:
             argv += [flag, value]
     argv += _beyond(settings)
-    if given(settings.extra, "--shutdown-timeout") is None and _knows_drain(version):
+    if flags.given(settings.extra, "--shutdown-timeout") is None and _knows_drain(version):
         argv += ["--shutdown-timeout", str(DRAIN_SECONDS)]
-    if kv_cache_bytes is not None:
-        argv += ["--kv-cache-memory-bytes", str(kv_cache_bytes)]
+    if settings.kv_cache is not None:
+        argv += ["--kv-cache-memory-bytes", str(settings.kv_cache)]
     return (*argv, *settings.extra)
 
 
 def sizes_kv_cache(settings: Settings, environ: Mapping[str, str]) -> bool:
     """Whether the user said how much memory the KV cache takes, in whichever of vLLM's ways."""
-    flags = ("--kv-cache-memory-bytes", "--gpu-memory-utilization", "--num-gpu-blocks-override")
+    ways = ("--kv-cache-memory-bytes", "--gpu-memory-utilization", "--num-gpu-blocks-override")
     return (
-        any(given(settings.extra, flag) is not None for flag in flags)
+        any(flags.given(settings.extra, flag) is not None for flag in ways)
         or settings.gpu_memory_utilization is not None
         or bool(environ.get("VLLM_CPU_KVCACHE_SPACE"))
     )
@@ -251,18 +177,6 @@ def difference(environ: Mapping[str, str], inherited: Mapping[str, str]) -> tupl
     """What is set anew or otherwise, and the names of what is taken away. Inherited secrets are in neither."""
     new = {name: value for name, value in sorted(environ.items()) if inherited.get(name) != value}
     return new, tuple(sorted(inherited.keys() - environ.keys()))
-
-
-def shown(argv: Iterable[str]) -> tuple[str, ...]:
-    """A command line as it may be shown: the values of secret flags are hidden."""
-    words: list[str] = []
-    hide_next = False
-    for word in argv:
-        name, equals, _ = word.partition("=")
-        secret = any(_names(name, flag) for flag in _SECRETS)
-        words.append(HIDDEN if hide_next else f"{name}={HIDDEN}" if secret and equals else word)
-        hide_next = secret and not equals
-    return tuple(words)
 
 
 def base_url(host: str, port: int, *, is_tls: bool = False) -> str:
@@ -306,7 +220,7 @@ def _beyond(settings: Settings) -> Iterator[str]:
 def _check_values(settings: Settings) -> None:
     """Refuse what vLLM's parser would refuse, ten seconds later."""
     length = settings.max_model_len
-    length = given(settings.extra, "--max-model-len") if length is None else length
+    length = flags.given(settings.extra, "--max-model-len") if length is None else length
     if length is not None and length.strip().lower() not in {"auto", "-1"} and not memory.context_length(length):
         raise UsageError(
             f"`--max-model-len` is no number of tokens: `{length}`",

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelctl.engine import command
+from modelctl.engine import command, flags
 from modelctl.engine.images import Image, Tool
 
 KEEPER = Path(__file__).with_name("keeper.py")
@@ -134,11 +134,11 @@ def absolute(words: Sequence[str], folder: Path) -> tuple[str, ...]:
         flag, equals, value = word.partition("=")
         if is_path and not word.startswith("-"):
             found.append(_absolute(word, folder))
-        elif equals and command.full_name(flag) in _PATHS:
+        elif equals and flags.full_name(flag) in _PATHS:
             found.append(f"{flag}={_absolute(value, folder)}")
         else:
             found.append(word)
-        is_path = not equals and command.full_name(word) in _PATHS
+        is_path = not equals and flags.full_name(word) in _PATHS
     return tuple(found)
 
 

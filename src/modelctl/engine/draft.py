@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterable
 
 from modelctl import project as projects
-from modelctl.engine import command
+from modelctl.engine import flags
 from modelctl.errors import ModelctlError, NotFoundError, NotWholeError
 from modelctl.project import Project
 from modelctl.store import reading, scan
@@ -43,10 +43,10 @@ def _named(extra: tuple[str, ...]) -> str | None:
     # vLLM takes single keys too: `--speculative-config.model acme/draft`.
     for at, word in enumerate(extra):
         flag, equals, value = word.partition("=")
-        if flag.endswith(".model") and command.full_name(flag) == _FLAG:
+        if flag.endswith(".model") and flags.full_name(flag) == _FLAG:
             return value if equals else next(iter(extra[at + 1 :]), None)
-    if (name := command.given(extra, "--spec-model")) is not None:
+    if (name := flags.given(extra, "--spec-model")) is not None:
         return name
-    config = reading.parsed((command.given(extra, _FLAG) or "null").encode())
+    config = reading.parsed((flags.given(extra, _FLAG) or "null").encode())
     name = config.get("model") if isinstance(config, dict) else None
     return name if isinstance(name, str) and name else None

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from modelctl.engine import command
+from modelctl.engine import flags
 from modelctl.engine.command import Settings
 from modelctl.errors import ModelctlError, NoRoomError, UsageError
 
@@ -11,7 +11,7 @@ FORCE = "`--force` starts it anyway"
 
 def of_cpu(settings: Settings, *, devices: int, nodes: int, environ: Mapping[str, str]) -> ModelctlError | None:
     """Refuse what needs a GPU: to sleep, and to divide a model among more `devices` than there are NUMA `nodes`."""
-    if command.given(settings.extra, "--enable-sleep-mode") is not None:
+    if flags.given(settings.extra, "--enable-sleep-mode") is not None:
         return UsageError(
             "vLLM cannot put a model to sleep on the CPU",
             hint=f"leave `--enable-sleep-mode` away; {FORCE}",

@@ -6,10 +6,10 @@ flags. Where nothing tells, nothing is refused.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from modelctl.engine import architectures, command, fitting, limits, memory, misfit
+from modelctl.engine import architectures, command, fitting, flags, limits, memory, misfit
 from modelctl.engine.command import Settings
 from modelctl.engine.dimensions import number
 from modelctl.engine.discovery import Engine
@@ -46,15 +46,27 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What became of the settings, what stands in the way (`None`: nothing), and what is worth a line."""
+    """What became of the settings, what stands in the way (`None`: nothing), and what is worth a line.
+
+    `estimate` is what vLLM needs, where that is known and fits.
+    """
 
     settings: Settings
     refusal: ModelctlError | None = None
     note: str | None = None
+    estimate: Estimate | None = field(default=None, compare=False)
 
 
 def judge(model: Model, engine: Engine, settings: Settings, machine: Machine, *, environ: Mapping[str, str]) -> Verdict:
     """Judge a start, and settle the context and the cache where the user left them open."""
+    verdict = _judged(model, engine, settings, machine, environ)
+    if engine.device != "cpu" or command.sizes_kv_cache(verdict.settings, environ):
+        return verdict
+    cache = _kv_cache_on_cpu(model, verdict, machine.available)
+    return replace(verdict, settings=replace(verdict.settings, kv_cache=cache))
+
+
+def _judged(model: Model, engine: Engine, settings: Settings, machine: Machine, environ: Mapping[str, str]) -> Verdict:
     refusal = _unknown(model, engine, settings) or _contradiction(model, settings, environ)
     if refusal is None and engine.device == "cpu" and not _is_beyond_us(settings):
         refusal = limits.of_cpu(
@@ -93,8 +105,8 @@ def _by_memory(
     least = min(estimate.wanted, fitting.LEAST_CONTEXT) if terms.context is None else estimate.wanted
     is_short = terms.cache is not None and estimate.cache < terms.cache
     if estimate.context < least or is_short or misfit.wants_more_than_is_free(estimate, terms):
-        flags = misfit.flags(model.need, machine, terms)
-        return Verdict(settings=settings, refusal=misfit.told(model.id, estimate, flags, terms=terms))
+        remedy = misfit.flags(model.need, machine, terms)
+        return Verdict(settings=settings, refusal=misfit.told(model.id, estimate, remedy, terms=terms))
     note = None
     if asked is None and estimate.context < estimate.wanted:
         settings = replace(settings, max_model_len=_auto(engine, estimate))
@@ -102,15 +114,20 @@ def _by_memory(
             f"its whole context of {estimate.wanted:,} tokens does not fit: `--max-model-len {settings.max_model_len}`"
             f" leaves what does, about {estimate.context:,}"
         )
-    if estimate.device.is_cpu and terms.cache is None and model.need is not None:
-        wanted = None if settings.max_model_len == "auto" else estimate.wanted
-        dealt = memory.kv_cache_on_cpu(model.need.config, context=wanted, available=estimate.device.free)
-        # Of one request in single precision the plan does not know.
-        needed = max(dealt, 0 if wanted is None else estimate.request)
-        if dealt != min(needed, estimate.cache) and not command.sizes_kv_cache(settings, {}):
-            words = ("--kv-cache-memory-bytes", str(min(needed, estimate.cache)))
-            settings = replace(settings, extra=(*words, *settings.extra))
-    return Verdict(settings=settings, note=note)
+    return Verdict(settings=settings, note=note, estimate=estimate)
+
+
+def _kv_cache_on_cpu(model: Model, verdict: Verdict, available: int) -> int:
+    """What the KV cache gets: vLLM's own choice would be nearly all memory of the machine."""
+    estimate, context = verdict.estimate, model.context
+    if (asked := _asked_context(verdict.settings)) is not None:
+        context = memory.context_length(asked)
+    config = model.need.config if model.need else {}
+    dealt = memory.kv_cache_on_cpu(config, context=context, available=available)
+    if estimate is None:
+        return dealt
+    # One request of full length may take more than the configuration says, and the weights may leave less.
+    return min(max(dealt, 0 if context is None else estimate.request), estimate.cache)
 
 
 def _unknown(model: Model, engine: Engine, settings: Settings) -> ModelctlError | None:
@@ -192,7 +209,7 @@ def _too_few_gpus(need: Need, terms: Terms, machine: Machine) -> ModelctlError |
 def _terms(settings: Settings, environ: Mapping[str, str]) -> Terms:
     """What the flags say of memory."""
     share = settings.gpu_memory_utilization or _share(settings)
-    cache = memory.context_length(command.given(settings.extra, "--kv-cache-memory-bytes") or "")
+    cache = memory.context_length(flags.given(settings.extra, "--kv-cache-memory-bytes") or "")
     space = environ.get(_SPACE, "")
     if space.isdecimal() and int(space):
         cache = int(space) * memory.GIB
@@ -205,7 +222,7 @@ def _terms(settings: Settings, environ: Mapping[str, str]) -> Terms:
         sequences=_whole(settings, "--max-num-seqs"),
         cache_width=_cache_width(settings),
         cache=cache,
-        eager=command.given(settings.extra, "--enforce-eager") is not None,
+        eager=flags.given(settings.extra, "--enforce-eager") is not None,
     )
 
 
@@ -218,12 +235,12 @@ def _cache_width(settings: Settings) -> int | None:
 
 
 def _cache_type(settings: Settings) -> str:
-    return command.given(settings.extra, "--kv-cache-dtype") or "auto"
+    return flags.given(settings.extra, "--kv-cache-dtype") or "auto"
 
 
 def _is_single(settings: Settings) -> bool:
     """Whether all numbers are asked for in single precision, which takes twice the room."""
-    return command.given(settings.extra, "--dtype") in {"float32", "float"}
+    return flags.given(settings.extra, "--dtype") in {"float32", "float"}
 
 
 def _as_asked(need: Need, settings: Settings) -> Need:
@@ -233,17 +250,17 @@ def _as_asked(need: Need, settings: Settings) -> Need:
 
 
 def _asked_context(settings: Settings) -> str | None:
-    return settings.max_model_len or command.given(settings.extra, "--max-model-len")
+    return settings.max_model_len or flags.given(settings.extra, "--max-model-len")
 
 
 def _share(settings: Settings) -> float | None:
-    text = command.given(settings.extra, "--gpu-memory-utilization") or ""
+    text = flags.given(settings.extra, "--gpu-memory-utilization") or ""
     share = float(text) if re.fullmatch(r"\d*\.?\d+", text) else 0.0
     return share if 0 < share <= 1 else None
 
 
 def _whole(settings: Settings, flag: str, own: int | None = None) -> int | None:
-    return own or memory.context_length(command.given(settings.extra, flag) or "")
+    return own or memory.context_length(flags.given(settings.extra, flag) or "")
 
 
 def _tensor(settings: Settings) -> int | None:
@@ -254,8 +271,8 @@ def _pipeline(settings: Settings) -> int:
     return _whole(settings, "--pipeline-parallel-size") or 1
 
 
-def _is_any_given(settings: Settings, flags: tuple[str, ...]) -> bool:
-    return command.mentions(settings.extra, flags)
+def _is_any_given(settings: Settings, wanted: tuple[str, ...]) -> bool:
+    return flags.mentions(settings.extra, wanted)
 
 
 def _is_beyond_us(settings: Settings) -> bool:
@@ -266,7 +283,7 @@ def _is_beyond_us(settings: Settings) -> bool:
 
 def _has_others(settings: Settings) -> bool:
     """Whether other machines take part."""
-    backend = command.given(settings.extra, "--distributed-executor-backend")
+    backend = flags.given(settings.extra, "--distributed-executor-backend")
     return settings.ray or (settings.nnodes or 1) > 1 or backend == "ray"
 
 

@@ -17,10 +17,11 @@ from modelctl.engine import (
     container,
     diagnosis,
     enclosed,
+    flags,
+    images,
     launch,
     logs,
     machine,
-    memory,
     ports,
     release,
     servers,
@@ -30,9 +31,10 @@ from modelctl.engine.causes import Cause
 from modelctl.engine.command import Command, Settings
 from modelctl.engine.discovery import Engine
 from modelctl.engine.enclosed import Enclosure
-from modelctl.engine.launch import Ending, Start, StopRequests, Watcher
+from modelctl.engine.launch import Ending, Start, Watcher
 from modelctl.engine.servers import ServerRecord
 from modelctl.engine.stages import Stage
+from modelctl.engine.stop_requests import StopRequests
 from modelctl.errors import ModelctlError
 from modelctl.project import Project
 from modelctl.store import changes, reading
@@ -87,20 +89,14 @@ class Result:
 
 
 def plan(project: Project, served: Served, engine: Engine, settings: Settings) -> ServePlan:
-    """Build command line and environment. Reads the model's configuration and the machine's memory, writes nothing."""
+    """Build command line and environment. Reads the model's templates, writes nothing."""
     command.check(settings)
     if engine.image is not None:
         settings = replace(settings, extra=container.absolute(settings.extra, Path.cwd()))
     offline = not projects.is_online(project)
-    kv_cache = None
-    if engine.device == "cpu" and not command.sizes_kv_cache(settings, project.environ):
-        wanted = settings.max_model_len or command.given(settings.extra, "--max-model-len")
-        context = memory.context_length(wanted) if wanted else served.context
-        config = _document(served.snapshot / "config.json")
-        kv_cache = memory.kv_cache_on_cpu(config, context=context, available=machine.available_memory())
     snapshot = served.snapshot.absolute()
-    argv = command.serve(engine.python, snapshot, settings, version=engine.version, kv_cache_bytes=kv_cache)
-    caches = None if engine.image is None else projects.image_caches(engine.image.id)
+    argv = command.serve(engine.python, snapshot, settings, version=engine.version)
+    caches = None if engine.image is None else images.caches(engine.image)
     environ = command.environment(projects.child_environment(project, offline=offline, caches=caches))
     folders: tuple[Path, ...] = ()
     if engine.image is not None and caches is not None:
@@ -116,7 +112,7 @@ def plan(project: Project, served: Served, engine: Engine, settings: Settings) -
         command=Command(argv=argv, environ=environ),
         url=command.base_url(settings.host, settings.port, is_tls=settings.is_tls),
         offline=offline,
-        chats=_chats(served.snapshot) or command.given(settings.extra, "--chat-template") is not None,
+        chats=_chats(served.snapshot) or flags.given(settings.extra, "--chat-template") is not None,
         with_key=bool(project.environ.get("VLLM_API_KEY")),
         temporary=Path(project.environ.get("TMPDIR") or "/tmp"),  # noqa: S108 - where temporary folders belong
         folders=folders,
