@@ -18,6 +18,7 @@ from tests.engines import environment, interpreter
 from tests.guard import fence
 from tests.hub.loopback import Hub, make_hub_in
 from tests.standin.engines import make_engine
+from tests.standin.servers import TINY, Yard
 from tests.stores import StoreBuilder
 
 _GUARD = Path(__file__).parent / "guard"
@@ -118,6 +119,18 @@ def run(project: Path, home: Path) -> Command:
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of an environment with the stand-in for vLLM, made once for all tests of a process."""
     return make_engine(tmp_path_factory.mktemp("engine") / "venv")
+
+
+@pytest.fixture
+def yard(run: Command, store: StoreBuilder, engine: Path, tmp_path: Path) -> Iterator[Yard]:
+    """Where servers of the stand-in run, with one model in the store; what is left of them is killed."""
+    store.add(TINY)
+    # pytest's own folders have names too long for sockets.
+    with tempfile.TemporaryDirectory(prefix="mt-", dir="/tmp") as temporary:
+        record = str(tmp_path / "record.json")
+        found = Yard(run, {"MODELCTL_VLLM_PYTHON": str(engine), "STANDIN_RECORD": record, "TMPDIR": temporary})
+        yield found
+        found.end_all()
 
 
 @pytest.fixture(scope="session")

@@ -65,7 +65,7 @@ class Serving:
         return self
 
     def until_ready(self, *, seconds: float = PATIENCE) -> "Serving":
-        return self.until(lambda: "is served at" in self.stdout or '"stage": "ready"' in self.stdout, seconds=seconds)
+        return self.until(lambda: "\ncurl " in self.stdout or '"stage": "ready"' in self.stdout, seconds=seconds)
 
     def send(self, *numbers: signal.Signals) -> "Serving":
         for number in numbers:

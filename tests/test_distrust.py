@@ -8,9 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -18,14 +16,11 @@ from typing import Any
 
 import pytest
 
-from modelctl import process
 from modelctl.engine import logs, ports, probing, servers
-from modelctl.engine.servers import ServerRecord
 from modelctl.engine.stopping import Stop
 from tests.command import NOBODY, Command, Finished
 from tests.serving import await_true, serving
-from tests.standin.servers import TINY, Yard, asking
-from tests.stores import StoreBuilder
+from tests.standin.servers import TINY, Yard, asking, record_of
 
 # A system without handles of processes: an old kernel, a sandbox, or a Python that was built for either.
 WITHOUT_HANDLES = """
@@ -41,34 +36,9 @@ runpy.run_module("modelctl", run_name="__main__")
 
 
 @pytest.fixture
-def yard(run: Command, store: StoreBuilder, engine: Path, tmp_path: Path) -> Iterator[Yard]:
-    store.add(TINY)
-    with tempfile.TemporaryDirectory(prefix="mt-", dir="/tmp") as temporary:
-        record = str(tmp_path / "record.json")
-        found = Yard(run, {"MODELCTL_VLLM_PYTHON": str(engine), "STANDIN_RECORD": record, "TMPDIR": temporary})
-        yield found
-        found.end_all()
-
-
-@pytest.fixture
 def written(tmp_path: Path) -> dict[str, object]:
     """A record as it lies on the disk, of this very process."""
-    record = ServerRecord(
-        id="0a1b2c3d",
-        model=TINY,
-        revision="0" * 40,
-        path=tmp_path,
-        url="http://127.0.0.1:8000",
-        pid=os.getpid(),
-        started=process.start_time(os.getpid()) or 0,
-        engine_pid=1,
-        state="ready",
-        stage="ready",
-        since=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
-        requests=None,
-        log=tmp_path / "log",
-        run_folder=tmp_path / "run",
-    )
+    record = record_of(tmp_path)
     servers.write(record, state_dir=tmp_path)
     value = json.loads((tmp_path / "servers" / "0a1b2c3d.json").read_bytes())
     assert isinstance(value, dict)

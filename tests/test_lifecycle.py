@@ -5,11 +5,10 @@ With a stand-in for vLLM, which starts processes of its own as the real one does
 
 import os
 import signal
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,10 +16,8 @@ import pytest
 
 from modelctl.engine import running, servers
 from modelctl.engine.servers import ServerRecord
-from tests.command import Command
 from tests.serving import Serving, await_true, is_running, serving
 from tests.standin.servers import TINY, Yard, asking
-from tests.stores import StoreBuilder
 
 Phase = Literal["import", "loading", "serving", "in flight"]
 PHASES: dict[Phase, dict[str, str]] = {
@@ -90,18 +87,9 @@ CASES = [
 
 
 @pytest.fixture
-def yard(run: Command, store: StoreBuilder, engine: Path, tmp_path: Path) -> Iterator[Yard]:
-    store.add(TINY)
-    with tempfile.TemporaryDirectory(prefix="mt-", dir="/tmp") as temporary:
-        env = {
-            "MODELCTL_VLLM_PYTHON": str(engine),
-            "STANDIN_RECORD": str(tmp_path / "record.json"),
-            "STANDIN_GRANDCHILD": "1",
-            "TMPDIR": temporary,
-        }
-        found = Yard(run, env)
-        yield found
-        found.end_all()
+def yard(yard: Yard) -> Yard:
+    """With a process that the one of the engine has started, and that ignores SIGTERM."""
+    return replace(yard, env={**yard.env, "STANDIN_GRANDCHILD": "1"})
 
 
 @pytest.mark.matrix(2)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelctl import project as projects
-from modelctl.engine import profile
+from modelctl.engine import profile, settings_file
 from modelctl.errors import UsageError
 from modelctl.project import Project
 
@@ -44,13 +44,13 @@ def here(tmp_path: Path) -> Project:
     return projects.locate(cwd=tmp_path, environ={})
 
 
-def read(here: Project, text: str) -> profile.Settings:
+def read(here: Project, text: str) -> profile.Profiles:
     here.settings_file.write_text(text, encoding="utf-8")
-    return profile.read(here)
+    return settings_file.read(here)
 
 
 def test_none_is_no_setting(here: Project) -> None:
-    assert profile.read(here).of(NAME) == profile.Profile(folder=here.folder)
+    assert settings_file.read(here).of(NAME) == profile.Profile(folder=here.folder)
 
 
 def test_a_models_table_stands_over_the_defaults(here: Project) -> None:
@@ -163,7 +163,7 @@ def test_a_hostile_file_is_told_soon(here: Project, text: str, message: str) -> 
 def test_what_is_no_file_is_not_waited_for(here: Project) -> None:
     os.mkfifo(here.settings_file)
     with pytest.raises(UsageError, match="is no file"):
-        profile.read(here)
+        settings_file.read(here)
 
 
 def test_a_home_that_nobody_has(here: Project) -> None:
@@ -174,7 +174,7 @@ def test_a_home_that_nobody_has(here: Project) -> None:
 def test_a_file_that_is_no_text(here: Project) -> None:
     here.settings_file.write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="is no UTF-8 text"):
-        profile.read(here)
+        settings_file.read(here)
 
 
 KEYS = st.sampled_from(["serve", "models", "acme/tiny", "port", "host", "lora", "ray", "x", "--y", ""])
@@ -187,11 +187,11 @@ VALUES = st.recursive(
 @settings(max_examples=40, deadline=None)
 @given(document=st.dictionaries(KEYS, VALUES, max_size=4))
 def test_any_document_is_settings_or_an_error_of_ours(document: dict[str, object]) -> None:
-    wrong: profile._WrongError | None = None
+    wrong: settings_file._WrongError | None = None
     found = None
     try:
-        found = profile._checked(Path("/nowhere"), {"serve": document})
-    except profile._WrongError as caught:
+        found = settings_file._checked(Path("/nowhere"), {"serve": document})
+    except settings_file._WrongError as caught:
         wrong = caught
     assert (wrong is None) != (found is None)
     assert wrong is None or wrong.keys[0] == "serve"

@@ -4,22 +4,19 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from modelctl.engine import launch, release
-from modelctl.engine.launch import Ending, Start, StopRequests
+from modelctl.engine.launch import Ending, Start
 from modelctl.engine.release import Holders
 from modelctl.engine.stages import Stage
+from modelctl.engine.stop_requests import StopRequests
 from modelctl.store import changes
-from tests.command import Command
 from tests.serving import is_running
 from tests.standin.servers import TINY, Yard
-from tests.stores import StoreBuilder
 
 MIB = 2**20
 
@@ -45,16 +42,6 @@ def ended(tool: Path) -> Holders:
         child.kill()
     (tool / "gone").write_text(str(child.pid))
     return holders
-
-
-@pytest.fixture
-def standins(run: Command, store: StoreBuilder, engine: Path, tmp_path: Path) -> Iterator[Yard]:
-    store.add(TINY)
-    with tempfile.TemporaryDirectory(prefix="mt-", dir="/tmp") as temporary:
-        record = str(tmp_path / "record.json")
-        found = Yard(run, {"MODELCTL_VLLM_PYTHON": str(engine), "STANDIN_RECORD": record, "TMPDIR": temporary})
-        yield found
-        found.end_all()
 
 
 def rows(tool: Path, *lines: str) -> int:
@@ -159,16 +146,16 @@ def _ended(tool: Path, tmp_path: Path, *, on_gpus: bool) -> Ending:
 
 
 @pytest.mark.sweep
-def test_stop_says_what_is_held(standins: Yard, tool: Path) -> None:
+def test_stop_says_what_is_held(yard: Yard, tool: Path) -> None:
     """A server of the stand-in, whose record is made to say that its build uses GPUs."""
-    record = standins.detach()
-    (path,) = standins.records
+    record = yard.detach()
+    (path,) = yard.records
     changes.write_file(path, json.dumps(json.loads(path.read_bytes()) | {"device": "cuda"}))
     (tool / "rows").write_text(f"{record.engine_pid}, 1234\n")
-    done = standins("stop", env={"PATH": f"{tool}{os.pathsep}{os.environ['PATH']}"})  # noqa: TID251 - of the tests
+    done = yard("stop", env={"PATH": f"{tool}{os.pathsep}{os.environ['PATH']}"})  # noqa: TID251 - of the tests
     assert (done.code, done.stdout) == (1, f"stopped {TINY} ({record.id})\n")
     assert done.stderr == (
         "error: vLLM has ended, but the driver still holds 1.3 GB of memory on the GPU for it "
         f"(pid {record.engine_pid})\nhint: {release.HINT}\n"
     )
-    standins.assert_nothing_is_left(record)
+    yard.assert_nothing_is_left(record)

@@ -7,9 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,21 +16,9 @@ import pytest
 
 from modelctl import process
 from modelctl.engine import logs, servers
-from tests.command import Command, Finished
+from tests.command import Finished
 from tests.serving import await_true, is_running, serving, session_of
 from tests.standin.servers import TINY, Yard, asking
-from tests.stores import StoreBuilder
-
-
-@pytest.fixture
-def yard(run: Command, store: StoreBuilder, engine: Path, tmp_path: Path) -> Iterator[Yard]:
-    store.add(TINY)
-    # pytest's own folders have names too long for sockets.
-    with tempfile.TemporaryDirectory(prefix="mt-", dir="/tmp") as temporary:
-        record = str(tmp_path / "record.json")
-        found = Yard(run, {"MODELCTL_VLLM_PYTHON": str(engine), "STANDIN_RECORD": record, "TMPDIR": temporary})
-        yield found
-        found.end_all()
 
 
 def test_a_server_runs_on_and_is_seen_and_stopped(yard: Yard) -> None:

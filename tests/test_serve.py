@@ -598,6 +598,15 @@ class TestRefusals:
             "error: no model `acme/tinny` here\nhint: did you mean `acme/tiny`; `modelctl pull acme/tinny` fetches it\n"
         )
 
+    def test_a_quantisation_that_is_not_there(self, run: Command, store: StoreBuilder, env: dict[str, str]) -> None:
+        store.add(TINY)
+        assert run("serve", f"{TINY}:Q4_K_M", env=env) == Finished(
+            3,
+            "",
+            f"error: `{TINY}` has no quantisation `Q4_K_M` here\n"
+            "hint: it is no GGUF model: leave the name of a quantisation out\n",
+        )
+
     def test_a_model_that_vllm_cannot_serve(self, run: Command, store: StoreBuilder, env: dict[str, str]) -> None:
         store.add("acme/onnx", files={"config.json": "{}", "model.onnx": b"\x08\x01"})
         done = run("serve", "acme/onnx", env=env)

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from modelctl import process
 from modelctl.engine import group, ports, running, servers
 from modelctl.engine.servers import ServerRecord
 from modelctl.engine.standstill import Standstill
 from modelctl.errors import BusyError, NotFoundError, UsageError
 from tests.serving import await_true, is_running
+from tests.standin.servers import record_of
 
 # A process that leads a session, with a child in a group of its own; both ignore SIGTERM.
 FAMILY = """
@@ -45,22 +45,7 @@ def state_dir(tmp_path: Path) -> Path:
 @pytest.fixture
 def record(tmp_path: Path) -> ServerRecord:
     """The record of a server for which this very process is responsible."""
-    return ServerRecord(
-        id="0a1b2c3d",
-        model="acme/tiny",
-        revision="0" * 40,
-        path=tmp_path / "snapshot",
-        url="http://127.0.0.1:8000",
-        pid=os.getpid(),
-        started=process.start_time(os.getpid()) or 0,
-        engine_pid=1,
-        state="starting",
-        stage="importing vLLM",
-        since=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
-        requests=None,
-        log=tmp_path / "x.log",
-        run_folder=tmp_path / "modelctl-0a1b2c3d",
-    )
+    return record_of(tmp_path)
 
 
 @pytest.fixture

@@ -160,13 +160,6 @@ def container_tool(project: Project) -> str | None:
     return project.environ.get("MODELCTL_CONTAINER_TOOL") or None
 
 
-def image_caches(content: str) -> Path:
-    """What the vLLM of a container image keeps beside models; `content` is the hash of the image."""
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("modelctl")) / "images" / content[:12]
-
-
 def child_environment(project: Project, *, offline: bool, caches: Path | None = None) -> dict[str, str]:
     """The environment of a vLLM that serves from the project's store.
 

@@ -8,7 +8,8 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,27 @@ class Yard:
             for pid, started in ((value["pid"], value["started"]), (value["engine_pid"], value["engine_started"])):
                 if pid is not None and process.start_time(pid) == started:
                     os.kill(pid, signal.SIGKILL)
+
+
+def record_of(folder: Path, **changed: Any) -> ServerRecord:  # noqa: ANN401 - the record's own fields
+    """The record of a server for which this very process is responsible."""
+    record = ServerRecord(
+        id="0a1b2c3d",
+        model=TINY,
+        revision="0" * 40,
+        path=folder / "snapshot",
+        url="http://127.0.0.1:8000",
+        pid=os.getpid(),
+        started=process.start_time(os.getpid()) or 0,
+        engine_pid=1,
+        state="starting",
+        stage="importing vLLM",
+        since=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        requests=None,
+        log=folder / "x.log",
+        run_folder=folder / "modelctl-0a1b2c3d",
+    )
+    return replace(record, **changed)
 
 
 @contextlib.contextmanager

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from modelctl.engine import servers, service
-from modelctl.engine.launch import StopRequests, Watcher
+from modelctl.engine.launch import Watcher
 from modelctl.engine.servers import ServerRecord
 from modelctl.engine.service import Result, ServePlan
 from modelctl.engine.stages import Stage
+from modelctl.engine.stop_requests import StopRequests
 from modelctl.errors import ModelctlError
 
 _MOST_FILES = 65536

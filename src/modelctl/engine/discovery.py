@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from modelctl import project as projects
-from modelctl.engine import container, gpus, home, images, keeper
+from modelctl.engine import container, gpus, home, images, keeper, question
 from modelctl.engine.images import Image
 from modelctl.errors import ModelctlError, NoRoomError, NotAllowedError, NotFoundError, UsageError
 from modelctl.project import Project
@@ -105,16 +105,7 @@ def unusable(engine: Engine, *, root: Path = Path("/")) -> ModelctlError | None:
 def probe(python: Path, *, how: str, environ: Mapping[str, str]) -> Engine | None:
     """The vLLM of one interpreter, `None` if it has none; an interpreter that cannot be asked is an error."""
     try:
-        ran = subprocess.run(
-            [str(python), str(_PROBE)],
-            env=dict(environ),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_PATIENCE,
-            check=False,
-        )
+        ran = question.ask([str(python), str(_PROBE)], environ=environ, patience=_PATIENCE)
     except FileNotFoundError as exc:
         raise NotFoundError(f"there is no interpreter `{python}`", hint="name a Python that has vLLM") from exc
     except PermissionError as exc:
@@ -160,16 +151,7 @@ def _inside(image: Image, environ: Mapping[str, str]) -> object:
     """What the probe says in a container of an image."""
     called = container.name(f"probe-{secrets.token_hex(4)}")
     try:
-        ran = subprocess.run(
-            container.probe(image, _PROBE, called=called),
-            env=dict(environ),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_PATIENCE,
-            check=False,
-        )
+        ran = question.ask(container.probe(image, _PROBE, called=called), environ=environ, patience=_PATIENCE)
     except subprocess.TimeoutExpired as exc:
         keeper.remove(str(image.tool.path), called)
         raise ModelctlError(

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import modelctl
 from modelctl import project as projects
+from modelctl.engine import question
 from modelctl.errors import ModelctlError, NotFoundError, UnreachableError, UsageError
 from modelctl.project import Project
 from modelctl.store import changes
@@ -83,8 +84,15 @@ def remember(image: Image, answer: object) -> None:
         changes.write_file(_memory(image), json.dumps(value))
 
 
+def caches(image: Image) -> Path:
+    """Where what is compiled for an image is kept: folder by folder, since it is of no use to another one."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("modelctl")) / "images" / image.id[:12]
+
+
 def _memory(image: Image) -> Path:
-    return projects.image_caches(image.id).with_suffix(".json")
+    return caches(image).with_suffix(".json")
 
 
 def _paths(project: Project) -> Iterator[Path]:
@@ -123,16 +131,7 @@ def _content(tool: Tool, name: str, environ: Mapping[str, str]) -> str | None:
 
 def _ran(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[int, str, str]:
     try:
-        ran = subprocess.run(
-            argv,
-            env=dict(environ),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_PATIENCE,
-            check=False,
-        )
+        ran = question.ask(argv, environ=environ, patience=_PATIENCE)
     except subprocess.TimeoutExpired:
         return -1, "", f"nothing came within {_PATIENCE:.0f} s"
     except OSError as exc:

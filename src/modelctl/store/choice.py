@@ -6,7 +6,7 @@ from modelctl import project as projects
 from modelctl.errors import ModelctlError, NotFoundError, NotWholeError, UsageError
 from modelctl.project import Project
 from modelctl.ref import ModelRef
-from modelctl.store import checkpoint, condition, fused, metadata, scan, tree, wholeness
+from modelctl.store import checkpoint, condition, fused, metadata, scan, tree, variant, wholeness
 from modelctl.store.checkpoint import Checkpoint
 from modelctl.store.header import Header
 from modelctl.store.layout import RepoPaths
@@ -64,6 +64,8 @@ def check_servable(choice: Choice, *, has_tokenizer: bool = False) -> Facts:
     `has_tokenizer`: one was named that is not the model's own.
     """
     model, revision = choice.model, choice.revision
+    # A name that means nothing is not to be served as if it had not been typed.
+    variant.of(revision, choice.ref)
     listing = tree.read(RepoPaths(model.path.parent, model.id), revision.commit)
     read = checkpoint.read(revision, listing=listing)
     state, reasons = model.state, model.problems

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelctl.errors import ModelctlError, NoRoomError, NotFoundError, NotWholeError, UsageError
+from modelctl.errors import ModelctlError, NoRoomError, NotWholeError, UsageError
 from modelctl.progress import Progress
 from modelctl.ref import ModelRef
 from modelctl.store import (
@@ -27,6 +27,7 @@ from modelctl.store import (
     obstacles,
     proof,
     tree,
+    variant,
     wholeness,
 )
 from modelctl.store.bringing import Way
@@ -86,7 +87,7 @@ def plan(model: Model, revision: Revision, ref: ModelRef, folder: Path, *, way: 
     """
     paths = layout.paths_at(model.path)
     _refuse_place(folder, paths)
-    revision = _of_variant(revision, ref)
+    revision = variant.of(revision, ref)
     if not force:
         _check_whole(paths, revision, ref)
     files = tuple(_files(paths, revision, folder))
@@ -147,22 +148,6 @@ def _refuse_place(folder: Path, paths: RepoPaths) -> None:
     real, hub = Path(os.path.realpath(folder)), Path(os.path.realpath(paths.hub))
     if real == hub or hub in real.parents:
         raise UsageError(f"`{folder}` lies inside of the store `{paths.hub}`", hint="name a folder outside of it")
-
-
-def _of_variant(revision: Revision, ref: ModelRef) -> Revision:
-    """The revision with one quantisation alone, where one is named."""
-    if ref.variant is None:
-        return revision
-    choices = checkpoint.read(revision, headers=False).selection.choices
-    wanted = {label for label in choices if label.upper() == ref.variant.upper()}
-    if not wanted:
-        here = ", ".join(f"`{label}`" for label in choices)
-        raise NotFoundError(
-            f"`{ref.id}` has no quantisation `{ref.variant}` here",
-            hint=f"here are {here}" if here else "it is no GGUF model: leave the name of a quantisation out",
-        )
-    others = {name for label in choices.keys() - wanted for name in choices[label]}
-    return revision._replace(files=tuple(file for file in revision.files if file.name not in others))
 
 
 def _check_whole(paths: RepoPaths, revision: Revision, ref: ModelRef) -> None:
