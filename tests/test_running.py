@@ -206,6 +206,25 @@ def test_stop_waits_for_requests_in_flight_unless_it_is_told_not_to(yard: Yard) 
 
 
 @pytest.mark.sweep
+def test_a_machine_that_only_computes_is_ready_when_it_has_loaded(yard: Yard) -> None:
+    nodes = ("--nnodes", "2", "--node-rank", "1", "--master-addr", "127.0.0.1")
+    done = yard("serve", TINY, "-d", "--ttl", "1m", *nodes)
+    assert (done.code, done.stderr.splitlines()[0]) == (2, "error: `--ttl` counts requests, and this machine gets none")
+    done = yard("serve", TINY, "-d", *nodes)
+    assert (done.code, done.stdout) == (0, f"{TINY} is loaded; the machine of rank 0 answers requests\n")
+    (shown,) = yard("ps", "--json").json["servers"]
+    assert (shown["state"], shown["url"], shown["requests"]) == ("ready", None, None)
+    (row,) = yard("ps").stdout.splitlines()[1:]
+    assert row.split()[1:4] == [TINY, "-", "ready"]
+    assert f"{TINY} for another machine (ready, " in yard("status").stdout
+    assert "does not answer" not in yard("status", "--check").stderr
+    record = yard.record()
+    began = time.monotonic()
+    assert yard("stop").stdout == f"stopped {TINY} ({record.id})\n"
+    assert time.monotonic() - began < 5
+    yard.assert_nothing_is_left(record)
+
+
 def test_a_server_in_the_foreground_is_stopped_too(yard: Yard) -> None:
     with serving(yard.run, TINY, "--port", "0", env=yard.env) as server:
         server.until_ready()

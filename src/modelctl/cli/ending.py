@@ -25,7 +25,7 @@ def leave(out: show.Output, record: "ServerRecord", *, hangup: bool) -> None:
         out.event(
             "done",
             id=record.model,
-            url=record.url,
+            url=None if record.headless else record.url,
             server=record.id,
             pid=record.pid,
             asked="SIGHUP" if hangup else None,
@@ -77,7 +77,7 @@ def finish(
         out.event(
             "done",
             id=planned.served.id,
-            url=planned.url,
+            url=None if planned.settings.is_headless else planned.url,
             asked=ending.asked.name if ending.asked else "ttl",
             exit=code,
             engine_exit=ending.engine_exit,

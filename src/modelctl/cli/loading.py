@@ -114,6 +114,9 @@ class PlainLines:
         """Say where it answers, and how to try it."""
         keys = self._ready(tasks)
         self._out.say(f"{elapsed:5.1f} s  ready; {self._how}")
+        if keys["curl"] is None:
+            self._out.line(f"{self._model} is loaded; the machine of rank 0 answers requests")
+            return
         self._out.line(f"{self._model} is served at {keys['base_url']}")
         self._out.line(keys["curl"])
 

@@ -60,7 +60,7 @@ def server_object(server: "Server") -> dict[str, Any]:
         "id": record.model,
         "server": record.id,
         "revision": record.revision,
-        "url": record.url,
+        "url": None if record.headless else record.url,
         "pid": record.pid,
         "engine_pid": record.engine_pid,
         "container": record.container,
@@ -114,7 +114,7 @@ def _row(server: "Server") -> list[str]:
     return [
         record.id,
         record.model,
-        record.url,
+        "-" if record.headless else record.url,
         state_words(server),
         show.age(record.ended or record.since),
         "-" if server.requests is None else str(server.requests),

@@ -1,6 +1,7 @@
 """`modelctl serve`: a model of this project behind vLLM's API, in the foreground or on its own."""
 
 import contextlib
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ from modelctl import project as projects
 from modelctl import ref as refs
 from modelctl.cli import completion, options, quantities, serve_plan
 from modelctl.cli import output as show
-from modelctl.errors import ModelctlError, NotFoundError, NotWholeError
+from modelctl.errors import ModelctlError, NotFoundError, NotWholeError, UsageError
 
 if TYPE_CHECKING:
     from modelctl.cli.preparing import Wishes
@@ -116,6 +117,10 @@ def serve(
     from modelctl.cli import dry_running, preparing
     from modelctl.engine import discovery, settings_file
 
+    if timeout is not None and not math.isfinite(timeout):
+        raise UsageError(
+            f"`--timeout` is no number of seconds: `{timeout}`", hint="leave it out to wait without a limit"
+        )
     idle = None if ttl is None else quantities.seconds(ttl, option="--ttl")
     wishes = preparing.Wishes(
         host=host,
@@ -147,6 +152,8 @@ def serve(
         verdict = preparing.judged(prepared, choice, facts, engine, machine)
     refusal = preparing.told(out, verdict, unusable=unusable, force=force, dry_run=dry_run)
     planned = _plan(prepared.project, choice, facts, engine=engine, settings=verdict.settings)
+    if idle is not None and planned.settings.is_headless:
+        raise UsageError("`--ttl` counts requests, and this machine gets none", hint="give it to that of rank 0")
     if dry_run:
         dry_running.show(out, project, planned, told=serve_plan.plan_object(planned), refusal=refusal)
         return

@@ -37,7 +37,9 @@ def _place(choice: "Choice") -> str:
 
 
 def access(planned: "ServePlan", tasks: tuple[str, ...]) -> dict[str, Any]:
-    """Where the server answers, and a request to try it with."""
+    """Where the server answers, and a request to try it with; nowhere, where it only computes for another machine."""
+    if planned.settings.is_headless:
+        return {"url": None, "base_url": None, "curl": None}
     from modelctl.engine import example
 
     known = tasks or ((planned.served.task,) if planned.served.task else ())
@@ -66,8 +68,8 @@ def plan_object(planned: "ServePlan") -> dict[str, Any]:
         "commit": served.commit,
         "path": served.snapshot,
         "served_model_names": list(planned.settings.served_names),
-        "url": planned.url,
-        "base_url": f"{planned.url}/v1",
+        "url": None if planned.settings.is_headless else planned.url,
+        "base_url": None if planned.settings.is_headless else f"{planned.url}/v1",
         "offline": planned.offline,
         "engine": {
             "python": engine.python,

@@ -104,7 +104,7 @@ def gather(project: "Project", *, ask: bool = False) -> Situation:
         leftovers=leftovers,
         side_caches={folder: size for folder in projects.xet_caches(project) if (size := disk.taken(folder))},
         servers=watching.look(running, gone=servers.gone()),
-        silent=tuple(one for one in running if ask and one.state == "ready" and not _answers(one.url)),
+        silent=tuple(one for one in running if ask and _should_answer(one) and not _answers(one.url)),
         engine=engine,
         engine_problem=obstacle.message if obstacle else None,
         problems=tuple(problems),
@@ -112,6 +112,10 @@ def gather(project: "Project", *, ask: bool = False) -> Situation:
         total=usage.total,
         is_checked=ask,
     )
+
+
+def _should_answer(record: "ServerRecord") -> bool:
+    return record.state == "ready" and not record.headless
 
 
 def _answers(url: str) -> bool:

@@ -148,7 +148,8 @@ def _server_line(server: "Server") -> str:
     if server.state == "failed":
         return f"{record.model} no more ({record.id}): {server.reason}"
     requests = "" if server.requests is None else f", {show.plural(server.requests, 'request')} in flight"
-    return f"{record.model} at {record.url} ({ps.state_words(server)}{requests}, {record.id})"
+    where = "for another machine" if record.headless else f"at {record.url}"
+    return f"{record.model} {where} ({ps.state_words(server)}{requests}, {record.id})"
 
 
 def _cache_note(found: Situation) -> str:

@@ -97,7 +97,7 @@ def _finish(out: show.Output, asked: "Stop") -> "Stopped":
             "server",
             id=record.model,
             server=record.id,
-            url=record.url,
+            url=None if record.headless else record.url,
             how=ended.how,
             reason=reason,
             seconds=round(ended.seconds, 1),

@@ -21,6 +21,7 @@ _OURS = {
     "--host": "give `--host` before `--`",
     "--port": "give `--port` before `--`",
     "--served-model-name": "give `--served-model-name` before `--`",
+    "--help": "`modelctl serve --help` tells of ours; vLLM's own are those of `vllm serve`",
     "--uds": "`modelctl serve` listens on a port; run vLLM itself for a socket file",
     "--api-key": "set `VLLM_API_KEY` in the environment: what stands on a command line is seen by every user",
 }

@@ -43,7 +43,8 @@ class Start:
     `drain` are the seconds that vLLM gives to requests in flight after a request to stop. `ttl` are the seconds without
     any request after which it is ended, `weights` the bytes of the model's, `standstill` the seconds in which nothing
     happens after its start has failed. `on_gpus`: it may take memory of GPUs, which is to be free again at the end.
-    `members` finds the processes of which the one started is the leader, `end` ends them, and returns who still lives.
+    `headless`: it only computes for another machine, and answers nobody. `members` finds the processes of which the one
+    started is the leader, `end` ends them, and returns who still lives.
     """
 
     argv: tuple[str, ...]
@@ -56,6 +57,7 @@ class Start:
     standstill: float = standstill.PATIENCE
     on_gpus: bool = False
     in_container: bool = False
+    headless: bool = False
     members: Callable[[int], tuple[int, ...]] = group.members
     end: Callable[[int], tuple[int, ...]] = group.end
 
@@ -177,7 +179,7 @@ def _load(
     watcher.loading(course.stage, elapsed=0.0)
     while child.poll() is None and requests.asked() is None:
         # Asked before the log is read: what the server said until it was ready is then all there.
-        is_healthy = probing.is_healthy(start.url)
+        is_healthy = not start.headless and probing.is_healthy(start.url)
         before, lines, now = course.stage, log.lines(), time.monotonic()
         for line in lines:
             if course.heard(line, at=now):
@@ -188,7 +190,8 @@ def _load(
             silences += 1
             watcher.loading(stages.silent(course.stage, now - said_at), elapsed=now - begun)
         # Another process may answer at this port: ready is only who answers, and lives, and listens there itself.
-        if is_healthy and child.poll() is None and not _is_of_another(start, child):
+        is_ready = course.has_loaded if start.headless else is_healthy and not _is_of_another(start, child)
+        if is_ready and child.poll() is None:
             holders.note()
             watcher.ready(course.tasks, elapsed=time.monotonic() - begun)
             return "ready"
@@ -239,7 +242,7 @@ def _ask_to_end(
 ) -> None:
     """Ask the server to end, and wait for it as long as it may have something to finish."""
     patience, is_busy = _PATIENCE_LOADING, False
-    if was_ready:
+    if was_ready and not start.headless:
         is_busy = not _is_idle(start)
         patience = start.drain + _PATIENCE_BEYOND_DRAIN if is_busy else _PATIENCE_IDLE
     child.send_signal(signal.SIGTERM)

@@ -100,9 +100,10 @@ def only(records: Sequence[ServerRecord]) -> ServerRecord:
 
 
 def _asked(record: ServerRecord, on_gpus: Mapping[int, int]) -> Server:
-    load = probing.load(record.url) if record.state == "ready" else None
+    answers = record.state == "ready" and not record.headless
+    load = probing.load(record.url) if answers else None
     pids = enclosed.members(record)
-    is_silent = record.state == "ready" and load is None and not probing.is_healthy(record.url)
+    is_silent = answers and load is None and not probing.is_healthy(record.url)
     return Server(
         record=record,
         state="silent" if is_silent else record.state,

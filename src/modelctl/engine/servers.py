@@ -36,9 +36,9 @@ class ServerRecord:
     `pid` and `started` are those of the `modelctl` that watches it, on the machine or in the container `host`;
     `engine_pid` and `engine_started` are vLLM's. `requests` are those in flight, `None` where nobody asked. `drain` are
     the seconds that those get at the end, `ttl` those of idleness after which it ends by itself, `device` is what its
-    vLLM is built for. Of one that `failed` there is why (`cause`, `reason`), with which exit code of vLLM's, and when
-    (`ended`). `container` is the name of the one that it runs in, `container_tool` is who knows it; then `engine_pid`
-    is the command that waits for it.
+    vLLM is built for, `headless` one that only computes for another machine and answers nobody. Of one that `failed`
+    there is why (`cause`, `reason`), with which exit code of vLLM's, and when (`ended`). `container` is the name of the
+    one that it runs in, `container_tool` is who knows it; then `engine_pid` is the command that waits for it.
     """
 
     id: str
@@ -68,9 +68,11 @@ class ServerRecord:
     container: str | None = None
     container_tool: Path | None = None
     device: str | None = None
+    headless: bool = False
 
     def __str__(self) -> str:
-        return f"`modelctl serve {self.model}` (pid {self.pid}, {self.url})"
+        where = "" if self.headless else f", {self.url}"
+        return f"`modelctl serve {self.model}` (pid {self.pid}{where})"
 
 
 def state_folder() -> Path:

@@ -220,6 +220,7 @@ def _record(planned: ServePlan, state_dir: Path | None, *, ttl: float | None, de
         container=container.name(server_id) if image else None,
         container_tool=image.tool.path if image else None,
         device=planned.engine.device,
+        headless=planned.settings.is_headless,
     )
     servers.write(record, state_dir=state_dir)
     return record
@@ -241,6 +242,7 @@ def _start(planned: ServePlan, record: ServerRecord, enclosure: Enclosure) -> St
         ttl=record.ttl,
         on_gpus=record.device == release.DEVICE,
         in_container=record.container is not None,
+        headless=record.headless,
         weights=planned.served.weights,
         members=enclosure.members,
         end=enclosure.end,

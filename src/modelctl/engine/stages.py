@@ -35,6 +35,8 @@ STARTING = Stage(0, "imports", "importing vLLM")
 READY = Stage(99, "ready", "ready")
 STOPPING = Stage(100, "stopping", "stopping")
 
+# The order of what is told of the weights.
+_WEIGHTS = 40
 _ENDED_WEIGHTS = re.compile(r"Loading weights took (?P<seconds>\d+(?:\.\d+)?) seconds")
 _SHARDS = re.compile(r"Loading \S+ checkpoint shards:\s+\d+% Completed \| (?P<done>\d+)/(?P<total>\d+)")
 # One line of vLLM 0.32, two of those before.
@@ -51,7 +53,7 @@ _STAGES = tuple(
             r"Resolved architecture: (?P<detail>\w+)|Using max model len",
         ),
         (30, "engine", "starting the engine", r"Initializing a V1 LLM engine"),
-        (40, "weights", "loading the weights", r"Starting to load model"),
+        (_WEIGHTS, "weights", "loading the weights", r"Starting to load model"),
         (
             50,
             "compile",
@@ -83,6 +85,11 @@ class Course:
         self._weights = weights
         self._first_shard_at: float | None = None
 
+    @property
+    def has_loaded(self) -> bool:
+        """Whether the weights are all there, which is all that a log tells of one that only computes."""
+        return self.stage.order > _WEIGHTS or (self.stage.order == _WEIGHTS and self.stage.sums_up)
+
     def heard(self, line: str, *, at: float) -> bool:
         """Take note of a line that came `at` a time in seconds; whether the start got further by it."""
         self.tasks = tasks(line) or self.tasks
@@ -109,7 +116,7 @@ class Course:
     def _shards(self, done: int, total: int, at: float) -> Stage:
         if self._first_shard_at is None:
             self._first_shard_at = at
-        loaded = Stage(40, "weights", f"loading the weights ({done}/{total})")
+        loaded = Stage(_WEIGHTS, "weights", f"loading the weights ({done}/{total})")
         if not self._weights or not total:
             return loaded
         read = self._weights * done // total
@@ -121,11 +128,11 @@ class Course:
 
     def _loaded(self, seconds: float) -> Stage:
         if not self._weights:
-            return Stage(40, "weights", "loaded the weights", sums_up=True)
+            return Stage(_WEIGHTS, "weights", "loaded the weights", sums_up=True)
         rate = self._weights / seconds if seconds >= _TELLING else None
         speed = f" at {units.size(rate)}/s" if rate else ""
         text = f"loaded the weights ({units.size(self._weights)}{speed})"
-        return Stage(40, "weights", text, done=self._weights, total=self._weights, rate=rate, sums_up=True)
+        return Stage(_WEIGHTS, "weights", text, done=self._weights, total=self._weights, rate=rate, sums_up=True)
 
 
 def silent(before: Stage, seconds: float) -> Stage:

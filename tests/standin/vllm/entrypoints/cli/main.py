@@ -149,6 +149,13 @@ def run(arguments: argparse.Namespace) -> int:
     if code := switch("EXIT"):
         engine.kill()
         return int(code)
+    if arguments.headless:
+        # For another machine: nobody is answered, and nothing more is said.
+        say("Loading weights took 0.10 seconds", process="Worker")
+        while not stop.wait(0.1) and engine.is_alive():
+            pass
+        engine.kill()
+        return 0
     length = "Maximum concurrency for 2,048 tokens per request: 64.00x"
     say(f"GPU KV cache size: 131,072 tokens, {length}", process="EngineCore")
     say(f"Supported tasks: ['{switch('TASK', 'generate')}']")
