@@ -222,6 +222,7 @@ def _serve(start: Start, child: subprocess.Popen[bytes], vital: Vital, *, reques
             if not _serves_on(start, child, requests=requests):
                 return "dead"
             # One that was no longer needed.
+            vital.write_off()
             vital.look()
         requests.wait(idle.step, beside=vital.handles)
     return "ended"

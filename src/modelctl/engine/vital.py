@@ -8,6 +8,7 @@ import os
 import select
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,13 +23,19 @@ _STEP = 1.0
 _TITLE = b"VLLM::"
 
 
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    handle: int
+    title: bytes
+
+
 class Vital:
     """The vital processes of the server of `leader`, a context manager. Where the system has no handles, none."""
 
     def __init__(self, leader: int, *, members: Callable[[int], Iterable[int]] = group.members) -> None:
         self._leader = leader
         self._members = members
-        self._handles: list[int] = []
+        self._watched: dict[int, _Watched] = {}
 
     def __enter__(self) -> Self:
         self.look()
@@ -37,27 +44,57 @@ class Vital:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        while self._handles:
-            os.close(self._handles.pop())
+        for pid in tuple(self._watched):
+            self._forget(pid)
 
     def look(self) -> None:
-        """Watch those that there are now, in place of those from before."""
-        self.__exit__(None, None, None)
+        """Watch also those that have come since the last look."""
         for pid in self._members(self._leader):
             # It may end while we look at it.
             with contextlib.suppress(OSError):
-                if Path(f"/proc/{pid}/comm").read_bytes().startswith(_TITLE):
+                if pid not in self._watched and (title := _title(pid)).startswith(_TITLE):
                     handle = process.handle(pid)
-                    self._handles += [] if handle is None else [handle]
+                    if handle is not None:
+                        self._watched[pid] = _Watched(handle, title)
 
     @property
     def handles(self) -> tuple[int, ...]:
         """Handles that become readable when a process ends."""
-        return tuple(self._handles)
+        return tuple(each.handle for each in self._watched.values())
 
     def has_lost_one(self) -> bool:
-        """Whether one of them has ended."""
-        return bool(self._handles and select.select(self._handles, [], [], 0)[0])
+        """Whether one of them has ended.
+
+        One that another has just begotten bears its title until it becomes the program that it is to be, such as a tool
+        that is asked something: where the title is still borne, nobody is lost.
+        """
+        if not (ended := self._ended()):
+            return False
+        borne = {_title(pid) for pid in self._members(self._leader)}
+        for pid in ended:
+            if self._watched[pid].title in borne:
+                self._forget(pid)
+        return any(pid in self._watched for pid in ended)
+
+    def write_off(self) -> None:
+        """Do without those that have ended."""
+        for pid in self._ended():
+            self._forget(pid)
+
+    def _ended(self) -> list[int]:
+        readable = select.select(self.handles, [], [], 0)[0] if self._watched else []
+        return [pid for pid, each in self._watched.items() if each.handle in readable]
+
+    def _forget(self, pid: int) -> None:
+        os.close(self._watched.pop(pid).handle)
+
+
+def _title(pid: int) -> bytes:
+    """What a process calls itself, in short and at length; nothing where it has ended."""
+    try:
+        return b"\0".join(Path(f"/proc/{pid}/{name}").read_bytes() for name in ("comm", "cmdline"))
+    except OSError:
+        return b""
 
 
 class Loss:
@@ -76,6 +113,10 @@ class Loss:
     def is_final(self, *, has_spoken: bool) -> bool:
         """Take a look; call it often. `has_spoken`: there are new lines in the log, perhaps of a new process."""
         now = time.monotonic()
+        if self._since is not None and has_spoken:
+            # It goes on, or vLLM itself begins to tell.
+            self._since = None
+            self._vital.write_off()
         if self._since is None and self._vital.has_lost_one():
             self._since = now
             self._is_silent = diagnosis.cause(logs.last_lines(self._log), model="") is None
