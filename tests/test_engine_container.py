@@ -20,16 +20,14 @@ import pytest
 from modelctl.engine import servers
 from modelctl.engine.servers import ServerRecord
 from tests.command import NOBODY, Command, Finished
+from tests.engines import FAST, START, TINY
 from tests.serving import await_true, is_running, serving
 from tests.standin.podman import REAL, SETTINGS
 from tests.stores import StoreBuilder
 
 pytestmark = pytest.mark.engine
 
-TINY = "acme/tiny-llama"
 SCRIPT = Path(__file__).parent / "standin" / "podman.py"
-FAST = ("--", "--distributed-executor-backend", "uni", "--enforce-eager", "--kv-cache-memory-bytes", "67108864")
-START = 240.0
 
 
 @dataclass(frozen=True)
@@ -65,6 +63,11 @@ def podman(*words: str) -> str:
     return done.stdout.strip()
 
 
+def built_in(python: Path) -> dict[str, str]:
+    """Where the image's vLLM lies; looked up here, since whoever runs the container may not be let that far."""
+    return {"TEST_PODMAN_ENGINE": str(python.parent.parent), "TEST_PODMAN_BASE": str(python.resolve().parent.parent)}
+
+
 def knowing(record: ServerRecord) -> list[str]:
     """The command lines with the name of a container, or of its processes in there."""
     name, found = str(record.container).encode(), []
@@ -90,15 +93,6 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     podman("import", str(archive), name)
     yield name
     podman("rmi", name)
-
-
-@pytest.fixture(scope="module")
-def vllm() -> Path:
-    """The environment of the real vLLM."""
-    named = os.environ.get("MODELCTL_TEST_ENGINE_PYTHON")  # noqa: TID251 - the tests' own
-    if not named or not Path(named).exists():
-        pytest.fail("there is no vLLM to test with: `modelctl engine install --cpu`, or MODELCTL_TEST_ENGINE_PYTHON")
-    return Path(named).parent.parent
 
 
 @pytest.fixture
@@ -140,7 +134,7 @@ def test_the_real_vllm_serves_and_touches_nothing(
 ) -> None:
     store.add(TINY)
     before = _state(project)
-    box = Box(run, {**env, "TEST_PODMAN_ENGINE": str(vllm)})
+    box = Box(run, {**env, **built_in(vllm)})
     with serving(run, TINY, "--port", "0", "--max-model-len", "512", *FAST, env=box.env) as server:
         answer = server.until_ready(seconds=START).try_curl()
         assert answer["usage"]["completion_tokens"] > 0
@@ -166,7 +160,7 @@ def test_the_real_vllm_serves_a_user_whose_files_stay_his(
     """By a podman of root's, as with docker: whoever asked is the user in there, and alone owns what is written."""
     store.add(TINY)
     before = _state(project)
-    box = Box(run, {**env, "TEST_PODMAN_ENGINE": str(vllm), "TEST_PODMAN_URL": service}, user=NOBODY)
+    box = Box(run, {**env, **built_in(vllm), "TEST_PODMAN_URL": service}, user=NOBODY)
     done = box(
         *("serve", TINY, "--port", "0", "--max-model-len", "512", "--detach", *FAST),
         timeout=START,
@@ -193,7 +187,7 @@ def test_nothing_outlives_what_is_killed(
     """Also where the first process of the container ignores SIGTERM, as every one does that has no handler yet."""
     store.add(TINY)
     slow = {"STANDIN_IMPORT": "60"} if way == "SIGTERM" else {}
-    box = Box(run, {**env, **slow, "TEST_PODMAN_ENGINE": str(engine.parent.parent)})
+    box = Box(run, {**env, **slow, **built_in(engine)})
     with serving(run, TINY, "--port", "0", env=box.env) as server:
         if not slow:
             server.until_ready()

@@ -1,8 +1,8 @@
 """The real podman, as a machine needs it that is a container itself: the settings are its own, not modelctl's.
 
-Its images get the machine's libraries, and the environment TEST_PODMAN_ENGINE for their Python, as if built in;
-what else of the machine they see was mounted for them. TEST_PODMAN_URL is a service to be asked, as by a user who may
-not run containers himself.
+Its images get the machine's libraries, and the environment TEST_PODMAN_ENGINE for their Python, whose own interpreter
+lies in TEST_PODMAN_BASE, as if built in; what else of the machine they see was mounted for them. TEST_PODMAN_URL is a
+service to be asked, as by a user who may not run containers himself.
 """
 
 import os
@@ -23,15 +23,15 @@ def variable(name: str) -> str:
 def main() -> None:
     words = sys.argv[1:]
     if words[:1] == ["run"]:
-        words[1:1] = [*LIMITS, *built_in(Path(variable("ENGINE")))] if variable("ENGINE") else LIMITS
+        words[1:1] = (
+            [*LIMITS, *built_in(Path(variable("ENGINE")), Path(variable("BASE")))] if variable("ENGINE") else LIMITS
+        )
     url = variable("URL")
     os.execv(REAL, [REAL, *(["--remote", "--url", url] if url else SETTINGS), *words])  # noqa: S606 - what this is for
 
 
-def built_in(engine: Path) -> list[str]:
-    # The environment's interpreter is a link to one that lies elsewhere.
-    python = (engine / "bin" / "python").resolve().parent.parent
-    folders = {Path(INSIDE): engine, python: python}
+def built_in(engine: Path, base: Path) -> list[str]:
+    folders = {Path(INSIDE): engine, base: base}
     folders |= {Path("/", name): Path("/", name) for name in ("usr", "lib", "lib64", "bin") if Path("/", name).exists()}
     found = ["--env", f"PATH={INSIDE}/bin:/usr/bin:/bin"]
     for target, source in folders.items():
