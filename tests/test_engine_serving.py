@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from modelctl.engine import servers
+from modelctl.engine import ports, servers
 from modelctl.share import samples
 from modelctl.share.samples import REAL_ID
 from tests.command import Command
-from tests.engines import FAST, START, TINY
+from tests.engines import FAST, SMALL, START, TINY
 from tests.hub.loopback import Hub
 from tests.serving import Serving, await_true, serving, session_of
 from tests.stores import StoreBuilder
@@ -105,6 +105,27 @@ def test_a_generating_model_answers(
         assert server.send(signal.SIGINT).finish().code == 130
     assert record.engine_pid is not None
     assert session_of(record.engine_pid) == []
+
+
+def test_two_machines_serve_one_model(
+    run: Command, store: StoreBuilder, vllm_env: dict[str, str], state_dir: Path
+) -> None:
+    """Both are this one: what they say to each other goes by way of addresses all the same."""
+    store.add(TINY)
+    env = {**vllm_env, "VLLM_ENABLE_V1_MULTIPROCESSING": None, "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    port = ("--master-port", str(ports.choose("127.0.0.1")))
+    both = ("--nnodes", "2", "--master-addr", "127.0.0.1", "--tensor-parallel-size", "2", "--port", "0")
+    with (
+        serving(run, TINY, "--node-rank", "1", *both, "--", *SMALL, *port, env=env, name="second") as second,
+        serving(run, TINY, "--node-rank", "0", *both, "--", *SMALL, *port, env=env, name="first") as first,
+    ):
+        second.until(lambda: "the machine of rank 0 answers requests" in second.stdout, seconds=START)
+        assert first.until_ready(seconds=START).try_curl()["usage"]["completion_tokens"] > 0
+        leaders = [record.engine_pid for record in servers.running(state_dir)]
+        assert len(leaders) == 2
+        assert first.send(signal.SIGTERM).finish().code == 0
+        assert second.send(signal.SIGTERM).finish().code in {0, 1}
+    assert not any(session_of(leader) for leader in leaders if leader is not None)
 
 
 def test_a_migrated_model_is_served(

@@ -84,7 +84,8 @@ def _finish(out: show.Output, asked: "Stop") -> "Stopped":
     from modelctl.engine import running
 
     record = asked.record
-    if not asked.wait(_SOON) and record.state == "ready" and not out.json:
+    is_at_work = record.state == "ready" and not record.headless
+    if not asked.wait(_SOON) and is_at_work and not out.json:
         out.say(
             f"`{record.model}` ({record.id}) has requests in flight, which get up to {record.drain:g} s; "
             f"`modelctl stop --now {record.id}` drops them"
