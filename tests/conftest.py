@@ -50,8 +50,10 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, value in clean_environment(home=record.parent, guard=_GUARD).items():
         patch.setenv(name, value)
     fence.raise_fence(folders=folders, record=str(record))
-    # In the background of a shell without job control Ctrl-C is ignored, also by whatever the tests start.
+    # In the background of a shell without job control Ctrl-C is ignored, under `nohup` the end of the terminal, also by
+    # whatever the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(tryfirst=True)

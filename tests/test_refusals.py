@@ -1,6 +1,7 @@
 """What `serve` refuses before a start, told whole: what would take vLLM half a minute to say, and worse."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -246,9 +247,24 @@ def drafted(name: str) -> tuple[str, ...]:
 def test_a_draft_is_seen_in_every_spelling(words: tuple[str, ...], tmp_path: Path) -> None:
     project = projects.locate(cwd=tmp_path, environ={})
     with pytest.raises(NotFoundError) as caught:
-        draft.check(project, words)
+        draft.weights(project, words)
     assert caught.value.message == "no model `acme/draft` here (the draft model)"
-    draft.check(project, ("--speculative-config", "[" * 99_999))
+    assert draft.weights(project, ("--speculative-config", "[" * 99_999)) == 0
+
+
+def test_a_draft_takes_memory_too(run: Command, store: StoreBuilder, engine: Path, tmp_path: Path) -> None:
+    store.add(TINY)
+    store.add("acme/draft")
+    project = projects.locate(cwd=run.project, environ={})
+    file = store.blob("acme/draft", WEIGHTS).stat().st_size
+    assert 0 < file - draft.weights(project, drafted("acme/draft")) < 10_000, "all of the file but its header"
+    huge = tmp_path / "huge"
+    huge.mkdir()
+    (huge / WEIGHTS).touch()
+    os.truncate(huge / WEIGHTS, 8 << 40)
+    refused = run("serve", TINY, "--", "-sc.model", str(huge), env={"MODELCTL_VLLM_PYTHON": str(engine)})
+    assert refused.code == 5
+    assert "8.8 TB of weights" in refused.stderr
 
 
 @pytest.mark.sweep

@@ -53,12 +53,14 @@ class Wishes:
 class Prepared:
     """The settings of one start, and the project with the key that requests need in its environment.
 
-    `image` is the container image that is to be run, where one is wanted.
+    `image` is the container image that is to be run, where one is wanted; `draft` are the bytes of the weights of a
+    draft model.
     """
 
     project: "Project"
     settings: "Settings"
     image: str | None
+    draft: int
 
 
 def check(wishes: Wishes) -> None:
@@ -114,7 +116,7 @@ def settle(project: "Project", wishes: Wishes, profiles: "Profiles", model_id: s
     elif told.isdecimal():
         lora.check_rank(loras, int(told))
     command.check(settings)
-    draft.check(project, settings.extra)
+    of_draft = draft.weights(project, settings.extra)
     if taken := {model_id, *settings.served_names} & {each.name for each in loras}:
         raise UsageError(f"an adapter cannot be called `{min(taken)}`", hint="that is the name of the model itself")
     key_file = wishes.api_key_file or (None if project.environ.get(api_key.VARIABLE) else mine.api_key_file)
@@ -124,7 +126,7 @@ def settle(project: "Project", wishes: Wishes, profiles: "Profiles", model_id: s
     # What names a vLLM in the environment stands over the file too.
     is_named = wishes.python or projects.vllm_python(project) or projects.vllm_image(project)
     image = wishes.image or (None if is_named else mine.image)
-    return Prepared(project=project, settings=settings, image=image)
+    return Prepared(project=project, settings=settings, image=image, draft=of_draft)
 
 
 def judged(prepared: Prepared, choice: "Choice", facts: "Facts", engine: "Engine", machine: "Asked") -> "Verdict":
@@ -135,9 +137,10 @@ def judged(prepared: Prepared, choice: "Choice", facts: "Facts", engine: "Engine
 
     model = choice.model._replace(revisions=(choice.revision,), facts=facts)
     here = machines.without_gpu() if engine.device == "cpu" else machine.machine
+    need = fitting.need(model)
     asked = preflight.Model(
         id=choice.model.id,
-        need=fitting.need(model),
+        need=need and replace(need, weights=need.weights + prepared.draft),
         architecture=None if facts.format == "gguf" else facts.architecture,
         context=facts.context_length,
     )

