@@ -103,7 +103,18 @@ def test_a_server_with_an_adapter_and_a_key(
     given = json.loads(record.read_text())
     assert given["environ"]["VLLM_API_KEY"] == "secret"
     assert "secret" not in str(given["arguments"])
-    assert "everyone who reaches this machine" not in done.stderr
+    assert "warning" not in done.stderr
+
+
+def test_a_key_that_others_can_read(run: Command, store: StoreBuilder, env: dict[str, str], tmp_path: Path) -> None:
+    store.add(TINY)
+    key = tmp_path / "key"
+    key.write_text("secret\n")
+    key.chmod(0o604)
+    with serving(run, TINY, "--port", "0", "--api-key-file", key, env=env | {"STANDIN_KEY": "secret"}) as server:
+        done = server.until_ready().send(signal.SIGTERM).finish()
+    warning = f"warning: every user of this machine can read the key; `chmod 600 {key}` keeps it to you"
+    assert warning in done.stderr.splitlines()
 
 
 class TestRefusals:

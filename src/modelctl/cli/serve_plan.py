@@ -1,6 +1,7 @@
 """How a plan to serve is told: what is served with what, where it will answer, and all of it as an object."""
 
 import shlex
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from modelctl.cli import output as show
@@ -11,9 +12,7 @@ if TYPE_CHECKING:
 
 
 def say(out: show.Output, choice: "Choice", planned: "ServePlan") -> None:
-    """Say what is about to be served, and warn where others will reach it."""
-    from modelctl.engine import command
-
+    """Say what is about to be served, and warn where others will reach it, or its key."""
     engine, served = planned.engine, planned.served
     if not out.json:
         why = f", {choice.reason}" if choice.reason else ""
@@ -21,15 +20,25 @@ def say(out: show.Output, choice: "Choice", planned: "ServePlan") -> None:
         if choice.model.location == "cache":
             out.say(f"`modelctl migrate --from-cache {served.id}` moves it into the project")
         out.say(f"vLLM {engine.version} for {engine.device or 'an unknown device'} ({engine.how})")
-    if not command.is_loopback(planned.settings.host) and not planned.with_key:
-        warning = (
-            f"everyone who reaches this machine can use the model at `--host {planned.settings.host}`; "
-            "`--api-key-file` or `VLLM_API_KEY` asks for a key"
-        )
+    for warning in _warnings(planned):
         if out.json:
             out.event("note", message=warning)
         else:
             out.say(f"warning: {warning}")
+
+
+def _warnings(planned: "ServePlan") -> Iterator[str]:
+    from modelctl.engine import api_key, command
+
+    settings = planned.settings
+    if not command.is_loopback(settings.host) and not planned.with_key:
+        yield (
+            f"everyone who reaches this machine can use the model at `--host {settings.host}`; "
+            "`--api-key-file` or `VLLM_API_KEY` asks for a key"
+        )
+    if settings.api_key_file is not None and api_key.is_public(settings.api_key_file):
+        path = shlex.quote(str(settings.api_key_file))
+        yield f"every user of this machine can read the key; `chmod 600 {path}` keeps it to you"
 
 
 def _place(choice: "Choice") -> str:

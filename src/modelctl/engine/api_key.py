@@ -1,6 +1,7 @@
 """The key that requests have to bring, out of a file: never on a command line, which every user of a machine sees."""
 
 import shlex
+import stat
 from pathlib import Path
 
 from modelctl.errors import NotAllowedError, NotFoundError, UsageError
@@ -31,3 +32,12 @@ def read(path: Path) -> str:
     if not words[0].isprintable() or not words[0].isascii():
         raise UsageError(f"the key in `{path}` cannot stand in a request", hint="use letters and digits")
     return words[0]
+
+
+def is_public(path: Path) -> bool:
+    """Whether every user of this machine may read the file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and bool(status.st_mode & stat.S_IROTH)
