@@ -225,6 +225,14 @@ def test_a_machine_that_only_computes_is_ready_when_it_has_loaded(yard: Yard) ->
     yard.assert_nothing_is_left(record)
 
 
+def test_where_requests_are_not_counted_nobody_waits_for_none(yard: Yard) -> None:
+    done = yard("serve", TINY, "--ttl", "1m", "--", "--disable-log-stats")
+    assert (done.code, done.stderr.splitlines()[0]) == (
+        2,
+        "error: `--ttl` counts requests, and with `--disable-log-stats` vLLM does not",
+    )
+
+
 def test_a_server_in_the_foreground_is_stopped_too(yard: Yard) -> None:
     with serving(yard.run, TINY, "--port", "0", env=yard.env) as server:
         server.until_ready()

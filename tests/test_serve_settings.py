@@ -106,6 +106,18 @@ def test_a_server_with_an_adapter_and_a_key(
     assert "warning" not in done.stderr
 
 
+def test_what_is_served_beside_the_model_stays(run: Command, store: StoreBuilder, env: dict[str, str]) -> None:
+    store.add(TINY)
+    add_adapter(store)
+    store.add("acme/draft")
+    beside = ("--lora", f"sql={SQL}", "--", "-sc", '{"model": "acme/draft"}')
+    with serving(run, TINY, "--port", "0", *beside, env=env) as server:
+        server.until_ready()
+        assert [run("rm", "--yes", name).code for name in (TINY, SQL, "acme/draft")] == [8, 8, 8]
+        server.send(signal.SIGTERM).finish()
+    assert run("rm", "--yes", SQL).code == 0
+
+
 def test_a_key_that_others_can_read(run: Command, store: StoreBuilder, env: dict[str, str], tmp_path: Path) -> None:
     store.add(TINY)
     key = tmp_path / "key"

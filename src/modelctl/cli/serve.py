@@ -152,12 +152,22 @@ def serve(
         verdict = preparing.judged(prepared, choice, facts, engine, machine)
     refusal = preparing.told(out, verdict, unusable=unusable, force=force, dry_run=dry_run)
     planned = _plan(prepared.project, choice, facts, engine=engine, settings=verdict.settings)
-    if idle is not None and planned.settings.is_headless:
-        raise UsageError("`--ttl` counts requests, and this machine gets none", hint="give it to that of rank 0")
+    if idle is not None:
+        _check_counted(planned.settings)
     if dry_run:
         dry_running.show(out, project, planned, told=serve_plan.plan_object(planned), refusal=refusal)
         return
     _run(out, choice, planned, timeout=timeout, ttl=idle, detach=detach, verbose=verbose)
+
+
+def _check_counted(settings: "Settings") -> None:
+    """Refuse a time without requests where nobody knows of any."""
+    from modelctl.engine import flags
+
+    if settings.is_headless:
+        raise UsageError("`--ttl` counts requests, and this machine gets none", hint="give it to that of rank 0")
+    if flags.given(settings.extra, "--disable-log-stats") is not None:
+        raise UsageError("`--ttl` counts requests, and with `--disable-log-stats` vLLM does not", hint="leave one away")
 
 
 def _chosen(

@@ -80,12 +80,18 @@ def _chosen(names: Sequence[str], *, everyone: bool) -> "list[ServerRecord]":
     return [*dict.fromkeys(running.among(name, alive, gone) for name in names)]
 
 
+def _is_at_work(record: "ServerRecord") -> bool:
+    from modelctl.engine import probing
+
+    load = None if record.headless else probing.load(record.url)
+    return load is not None and load.requests > 0
+
+
 def _finish(out: show.Output, asked: "Stop") -> "Stopped":
     from modelctl.engine import running
 
     record = asked.record
-    is_at_work = record.state == "ready" and not record.headless
-    if not asked.wait(_SOON) and is_at_work and not out.json:
+    if not asked.wait(_SOON) and not out.json and _is_at_work(record):
         out.say(
             f"`{record.model}` ({record.id}) has requests in flight, which get up to {record.drain:g} s; "
             f"`modelctl stop --now {record.id}` drops them"

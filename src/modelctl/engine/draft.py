@@ -20,7 +20,7 @@ def weights(project: Project, extra: Iterable[str]) -> int:
     `NotFoundError` for one that vLLM will not find, since without the network it looks into the project's own store
     alone; `NotWholeError` where not all of it is here. With the network nothing is refused.
     """
-    name = _named(tuple(extra))
+    name = named(extra)
     if name is None:
         return 0
     if os.path.exists(name):  # noqa: PTH110 - as vLLM
@@ -46,7 +46,9 @@ def weights(project: Project, extra: Iterable[str]) -> int:
     return model.facts.weights or 0
 
 
-def _named(extra: tuple[str, ...]) -> str | None:
+def named(extra: Iterable[str]) -> str | None:
+    """What the flags name as the draft: a model, a folder, or a way of vLLM's own such as `ngram`."""
+    extra = tuple(extra)
     # vLLM takes single keys too: `--speculative-config.model acme/draft`.
     for at, word in enumerate(extra):
         flag, equals, value = word.partition("=")

@@ -38,7 +38,8 @@ class ServerRecord:
     the seconds that those get at the end, `ttl` those of idleness after which it ends by itself, `device` is what its
     vLLM is built for, `headless` one that only computes for another machine and answers nobody. Of one that `failed`
     there is why (`cause`, `reason`), with which exit code of vLLM's, and when (`ended`). `container` is the name of the
-    one that it runs in, `container_tool` is who knows it; then `engine_pid` is the command that waits for it.
+    one that it runs in, `container_tool` is who knows it; then `engine_pid` is the command that waits for it. `beside`
+    are the models that it needs too: adapters, a draft.
     """
 
     id: str
@@ -69,6 +70,7 @@ class ServerRecord:
     container_tool: Path | None = None
     device: str | None = None
     headless: bool = False
+    beside: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         where = "" if self.headless else f", {self.url}"
@@ -153,8 +155,8 @@ def gone(state_dir: Path | None = None) -> tuple[ServerRecord, ...]:
 
 
 def busy(records: Iterable[ServerRecord]) -> dict[str, str]:
-    """Who serves a model, by its id: `rm` and `migrate` leave those alone."""
-    return {record.model: str(record) for record in records}
+    """Who serves a model, or with it, by its id: `rm` and `migrate` leave those alone."""
+    return {model: str(record) for record in records for model in (*record.beside, record.model)}
 
 
 def is_known(record: ServerRecord, *, state_dir: Path | None = None) -> bool:
@@ -210,6 +212,7 @@ def _read(path: Path) -> ServerRecord | None:
         known |= {name: Path(known[name]) for name in ("path", "log", "run_folder")}
         known |= {name: Path(known[name]) for name in ("container_tool",) if known.get(name)}
         known |= {name: datetime.fromisoformat(known[name]) for name in ("since", "ended") if known.get(name)}
+        known |= {name: tuple(known[name]) for name in ("beside",) if name in known}
         record = ServerRecord(**known)
         return record if record.id == path.stem and _is_sound(record) else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -218,7 +221,7 @@ def _read(path: Path) -> ServerRecord | None:
 
 def _is_sound(record: ServerRecord) -> bool:
     """Whether the fields hold what they should: a file that another program wrote may hold anything."""
-    words = (record.id, record.model, record.revision, record.url, record.stage, record.host)
+    words = (record.id, record.model, record.revision, record.url, record.stage, record.host, *record.beside)
     maybe_words = (record.cause, record.reason, record.device, record.container)
     pids: tuple[object, ...] = (record.pid, 1 if record.engine_pid is None else record.engine_pid)
     numbers = (record.started, record.drain, record.requests or 0, record.engine_started or 0, record.ttl or 0)

@@ -16,6 +16,7 @@ from modelctl.engine import (
     command,
     container,
     diagnosis,
+    draft,
     enclosed,
     flags,
     images,
@@ -195,7 +196,7 @@ class _Recorder:
 
 
 def _record(planned: ServePlan, state_dir: Path | None, *, ttl: float | None, detached: bool) -> ServerRecord:
-    server_id, served = servers.new_id(), planned.served
+    server_id, served, settings = servers.new_id(), planned.served, planned.settings
     run_folder = servers.run_folder(server_id, temporary=planned.temporary)
     pid, image = os.getpid(), planned.engine.image
     record = ServerRecord(
@@ -215,12 +216,13 @@ def _record(planned: ServePlan, state_dir: Path | None, *, ttl: float | None, de
         run_folder=run_folder,
         host=socket.gethostname(),
         detached=detached,
-        drain=planned.settings.drain,
+        drain=settings.drain,
         ttl=ttl,
         container=container.name(server_id) if image else None,
         container_tool=image.tool.path if image else None,
         device=planned.engine.device,
-        headless=planned.settings.is_headless,
+        headless=settings.is_headless,
+        beside=tuple(model for model in (*(lora.id for lora in settings.loras), draft.named(settings.extra)) if model),
     )
     servers.write(record, state_dir=state_dir)
     return record

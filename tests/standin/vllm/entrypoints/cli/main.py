@@ -107,7 +107,14 @@ def main() -> int:
     serve.add_argument("--served-model-name", nargs="+", default=["?"])
     serve.add_argument("--host", default="0.0.0.0")  # noqa: S104 - as the real one
     serve.add_argument("--port", type=int, default=8000)
-    for flag in ("--max-model-len", "--gpu-memory-utilization", "--tensor-parallel-size", "--dtype", "--hf-token"):
+    for flag in (
+        "--max-model-len",
+        "--gpu-memory-utilization",
+        "--tensor-parallel-size",
+        "--dtype",
+        "--hf-token",
+        "-sc",
+    ):
         serve.add_argument(flag)
     for flag in ("--distributed-executor-backend", "--nnodes", "--node-rank", "--master-addr", "--max-lora-rank"):
         serve.add_argument(flag)
