@@ -49,6 +49,11 @@ def read(here: Project, text: str) -> profile.Profiles:
     return settings_file.read(here)
 
 
+def test_a_part_of_a_flag_keeps_its_name(here: Project) -> None:
+    found = read(here, "[serve]\nhf_overrides.rope_theta = 1.5\n").of(NAME)
+    assert found.words() == ("--hf-overrides", '{"rope_theta": 1.5}')
+
+
 def test_none_is_no_setting(here: Project) -> None:
     assert settings_file.read(here).of(NAME) == profile.Profile(folder=here.folder)
 
@@ -105,6 +110,26 @@ WRONG = [
     ("[serve]\n'--dtype' = 1\n", "line 2: `serve.--dtype` is no name of a flag"),
     ("[serve]\nmax-model-len = 1\nmax_model_len = 1\n", "line 3: `serve.max_model_len` is there twice"),
     ("[serve]\n# a secret\napi_key = 'x'\n", "line 3: `serve.api_key` cannot stand in this file"),
+    # vLLM's parser takes a flag also shortened, and what is behind a dot for a part of it.
+    *(
+        (f"[serve]\n{key} = 'secret'\n", f"line 2: `serve.{key}` cannot stand in this file")
+        for key in (
+            "api-ke",
+            "api_k",
+            "api-key",
+            "API-KEY",
+            "hf-tok",
+            "hf-token",
+            "hf_token",
+            "mod",
+            "help",
+            "lora-mod",
+        )
+    ),
+    ("[serve]\npor = 8001\n", "line 2: `serve.por` is no name of a flag"),
+    ("[serve]\napi-key-fil = 'x'\n", "line 2: `serve.api-key-fil` is no name of a flag"),
+    ("[serve]\n'api-key.x' = 'secret'\n", 'line 2: `serve."api-key.x"` is no name of a flag'),
+    ("[serve]\n'hf_overrides.rope_theta' = 1.5\n", 'line 2: `serve."hf_overrides.rope_theta"` is no name of a flag'),
     ("[serve]\nmodel = 'x'\n", "line 2: `serve.model` cannot stand in this file"),
     ("[serve]\nnode-rank = 1\n", "line 2: `serve.node-rank` cannot stand in this file"),
     ("[serve.models.tiny--x]\nport = 1\n", "line 1: `serve.models.tiny--x` is no model"),
@@ -123,6 +148,7 @@ def test_a_wrong_file_is_told_with_line_and_key(here: Project, text: str, messag
         read(here, text)
     assert caught.value.message == f"`{here.settings_file}`, {message}"
     assert caught.value.hint
+    assert "secret" not in f"{caught.value.message} {caught.value.hint}"
 
 
 @pytest.mark.parametrize(

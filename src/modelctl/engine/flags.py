@@ -77,6 +77,11 @@ def shown(argv: Iterable[str]) -> tuple[str, ...]:
     return tuple(words)
 
 
+def means(key: str, flag: str) -> bool:
+    """Whether a key of `modelctl.toml` gives a flag to vLLM, both without their dashes: also where it is shortened."""
+    return _names(f"--{key}", f"--{flag}")
+
+
 def _names(word: str, flag: str) -> bool:
     if word == _SHORT.get(flag):
         return True

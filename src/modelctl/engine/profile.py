@@ -110,8 +110,7 @@ def flag_words(key: str, value: Value) -> Iterator[str]:
 
 def _flags_of(key: str) -> set[str]:
     """What a flag is called on the command line: one that sets a part of it stands over it too."""
-    name = key.partition(".")[0]
-    return {f"--{name}", f"--no-{name}"}
+    return {f"--{key}", f"--no-{key}"}
 
 
 def _text(value: object) -> str:

@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from modelctl import ref as refs
-from modelctl.engine.profile import Profiles, Value
+from modelctl.engine import flags
+from modelctl.engine.profile import OWN, Profiles, Value
 from modelctl.errors import NotAllowedError, UsageError
 from modelctl.project import Project
 from modelctl.store import reading
 
-_KEY = re.compile(r"[a-z][a-z0-9]*([-_.][a-z0-9]+)*", re.IGNORECASE)
+_KEY = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", re.IGNORECASE)
 _MODELS = "models"
 # Bytes of a file, and readings of its beginnings: with more it would take seconds to tell a line.
 _MOST, _TRIES = 1 << 20, 200
 _REFUSED = {
     "model": "the table's name says which model it is for",
+    "help": "`modelctl serve --help` tells of ours; vLLM's own are those of `vllm serve`",
     "uds": "`modelctl serve` listens on a port",
     "api-key": "name a file with `api-key-file`: this one is read by everybody who reads the project",
     "hf-token": "`modelctl` finds your own token by itself",
@@ -145,9 +147,10 @@ def _flags(table: Mapping[str, Any], above: Sequence[str]) -> dict[str, Value]:
     for written, value in table.items():
         keys, key = [*above, written], written.replace("_", "-")
         if not _KEY.fullmatch(written):
-            raise _WrongError(keys, "is no name of a flag", "a key is a flag of vLLM without its dashes")
-        if (hint := _REFUSED.get(key)) is not None:
-            raise _WrongError(keys, "cannot stand in this file", hint)
+            is_part = "." in written
+            hint = "without its quotes it sets a part" if is_part else "a key is a flag of vLLM without its dashes"
+            raise _WrongError(keys, "is no name of a flag", hint)
+        _check_name(key, keys)
         if key in found:
             raise _WrongError(keys, "is there twice", "write it once, with dashes or with underscores")
         if key in _FITS:
@@ -158,6 +161,19 @@ def _flags(table: Mapping[str, Any], above: Sequence[str]) -> dict[str, Value]:
             raise _WrongError(keys, "has a value that no flag can have", "text, numbers, true, false, lists and tables")
         found[key] = value
     return found
+
+
+def _check_name(key: str, keys: Sequence[str]) -> None:
+    """Refuse what has no place in the file, also where it is shortened, as vLLM's parser lets it be.
+
+    In whichever case: what vLLM would not take either may be a key that must not be shown.
+    """
+    if key in OWN:
+        return
+    if (refused := next((each for each in _REFUSED if flags.means(key.lower(), each)), None)) is not None:
+        raise _WrongError(keys, "cannot stand in this file", _REFUSED[refused])
+    if (meant := next((each for each in OWN if flags.means(key.lower(), each)), None)) is not None:
+        raise _WrongError(keys, "is no name of a flag", f"write it in full: `{meant}`")
 
 
 def _can_be_given(value: object) -> bool:
