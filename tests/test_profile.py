@@ -54,6 +54,28 @@ def test_a_part_of_a_flag_keeps_its_name(here: Project) -> None:
     assert found.words() == ("--hf-overrides", '{"rope_theta": 1.5}')
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ('chat-template = "./templates/x.jinja"', "{}/templates/x.jinja"),
+        ('chat_template = "templates/x.jinja"', "{}/templates/x.jinja"),
+        ('tokenizer = "./none"', "{}/none"),
+        ('ssl-keyfile = "~nobody-of-this-name/key"', "~nobody-of-this-name/key"),
+        # On the Hub, a word of vLLM's own, a template as it is, a flag that takes none, one that is absolute.
+        ('tokenizer = "acme/tiny"', "acme/tiny"),
+        ('generation-config = "vllm"', "vllm"),
+        (f'chat-template = "{"x" * 9999}"', "x" * 9999),
+        ('dtype = "templates"', "templates"),
+        ('config = "/etc/vllm.yaml"', "/etc/vllm.yaml"),
+    ],
+)
+def test_a_relative_path_is_meant_from_the_folder_of_the_file(here: Project, written: str, meant: str) -> None:
+    for path in (here.folder / "vllm", here.folder / "templates"):
+        path.mkdir()
+    (here.folder / "templates" / "x.jinja").touch()
+    assert read(here, f"[serve]\n{written}\n").of(NAME).words()[1] == meant.format(here.folder)
+
+
 def test_none_is_no_setting(here: Project) -> None:
     assert settings_file.read(here).of(NAME) == profile.Profile(folder=here.folder)
 
