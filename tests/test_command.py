@@ -82,6 +82,25 @@ def test_finds_a_flag_as_vllms_parser_does(words: list[str], flag: str, value: s
 
 
 @pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("8", 8),
+        ("0", 0),
+        ("1" + "0" * 17, 10**17),
+        ("9" * 19, None),
+        ("9" * 5000, None),
+        ("-1", None),
+        ("8k", None),
+        ("", None),
+    ],
+)
+def test_a_number_has_an_end(text: str, number: int | None) -> None:
+    assert flags.whole(text) == number
+    assert memory.context_length(text) == (8000 if text == "8k" else number or None)
+    assert Settings(extra=("--shutdown-timeout", text)).drain == (command.DRAIN_SECONDS if number is None else number)
+
+
+@pytest.mark.parametrize(
     ("word", "is_there"),
     [
         ("--hf-overrides.rope_theta=1e6", True),

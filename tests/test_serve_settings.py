@@ -175,6 +175,38 @@ class TestRefusals:
         assert ("flags of vLLM stand after `--`" in done.stderr) is ("no such option" in message)
 
 
+HUGE = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    ("words", "more", "code"),
+    [
+        (("--", "--max-lora-rank", HUGE), {}, 0),
+        (("--", "--kv-cache-memory-bytes", "9" * 400), {}, 0),
+        (
+            ("--", "--shutdown-timeout", HUGE, "--gpu-memory-utilization", HUGE, "-tp", HUGE, "--max-num-seqs", HUGE),
+            {},
+            0,
+        ),
+        (("--", "--max-model-len", HUGE), {}, 2),
+        (("--tensor-parallel-size", "9" * 400), {}, 0),
+        ((), {"VLLM_CPU_KVCACHE_SPACE": HUGE}, 0),
+    ],
+)
+def test_a_number_that_no_machine_holds(
+    run: Command,
+    store: StoreBuilder,
+    env: dict[str, str],
+    words: tuple[str, ...],
+    more: dict[str, str],
+    code: int,
+) -> None:
+    store.add(TINY)
+    add_adapter(store)
+    done = run("serve", TINY, "--lora", f"sql={SQL}", "--dry-run", *words, env=env | more)
+    assert (done.code, "Traceback" in done.stderr) == (code, False), done.stderr
+
+
 WRONG_NODES = [
     ("--ray --nnodes 2", "`--ray` and `--nnodes` contradict each other"),
     ("--node-rank 1", "`--node-rank` and `--master-addr` need `--nnodes`"),

@@ -113,8 +113,8 @@ def settle(project: "Project", wishes: Wishes, profiles: "Profiles", model_id: s
     )
     if (told := flags.given(settings.extra, "--max-lora-rank")) is None:
         settings = replace(settings, max_lora_rank=max_rank)
-    elif told.isdecimal():
-        lora.check_rank(loras, int(told))
+    elif (most := flags.whole(told)) is not None:
+        lora.check_rank(loras, most)
     command.check(settings)
     of_draft = draft.weights(project, settings.extra)
     if taken := {model_id, *settings.served_names} & {each.name for each in loras}:

@@ -77,7 +77,7 @@ class Settings:
     def drain(self) -> float:
         """Seconds that requests in flight get after a request to stop."""
         value = flags.given(self.extra, "--shutdown-timeout")
-        return float(value) if value and re.fullmatch(r"\d+(\.\d+)?", value) else DRAIN_SECONDS
+        return float(value) if value and re.fullmatch(r"\d{1,18}(\.\d+)?", value) else DRAIN_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True)
