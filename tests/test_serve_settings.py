@@ -175,6 +175,20 @@ class TestRefusals:
         assert ("flags of vLLM stand after `--`" in done.stderr) is ("no such option" in message)
 
 
+def test_the_file_of_flags_is_looked_at(run: Command, store: StoreBuilder, env: dict[str, str], project: Path) -> None:
+    store.add(TINY)
+    file = project / "vllm.yaml"
+    file.write_text("kv-cache-memory-bytes: 64M\nshutdown-timeout: 5\nssl-certfile: x.pem\n")
+    shown = run("serve", TINY, "--dry-run", "--json", "--", "--config", "vllm.yaml", env=env).json
+    assert shown["url"] == "https://127.0.0.1:8000"
+    assert not {"--kv-cache-memory-bytes", "--shutdown-timeout"} & {*shown["argv"]}
+    file.write_text("grpc: true\n")
+    (project / "modelctl.toml").write_text('[serve]\nconfig = "vllm.yaml"\n')
+    assert run("serve", TINY, env=env) == Finished(
+        2, "", "error: with `--grpc` vLLM answers no HTTP request\nhint: leave it away, or run vLLM itself\n"
+    )
+
+
 HUGE = "9" * 5000
 
 
