@@ -351,6 +351,15 @@ def test_files_that_may_not_be_read(run: Command, store: StoreBuilder, engine: P
     assert (done.code, done.stderr.splitlines()[0]) == (4, f"error: cannot read `{path}`: Permission denied")
 
 
+@pytest.mark.sweep
+def test_an_interpreter_that_may_not_be_looked_at(run: Command, store: StoreBuilder) -> None:
+    store.add(TINY)
+    python = run.project / "closed" / "python"
+    python.parent.mkdir(mode=0o700)
+    done = run("serve", TINY, "--python", python, user=NOBODY)
+    assert (done.code, done.stderr) == (4, f"error: `{python}` may not be run\nhint: see `ls -l {python}`\n")
+
+
 def test_a_tokenizer_that_the_file_names(run: Command, store: StoreBuilder, env: dict[str, str], project: Path) -> None:
     store.add(TINY, files={name: content for name, content in tiny_model().items() if "token" not in name})
     (project / "modelctl.toml").write_text('[serve]\ntokenizer = "/tokenizer"\n')
