@@ -1,5 +1,6 @@
 """vLLM's command line and environment, without starting anything."""
 
+import contextlib
 import dataclasses
 import json
 import subprocess
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from modelctl.engine import command, example, flags, machine, memory
+from modelctl.engine import command, configured, example, flags, machine, memory
 from modelctl.engine.command import Settings
 from modelctl.errors import UsageError
 from modelctl.ref import ModelRef
@@ -82,6 +83,25 @@ def test_finds_a_flag_as_vllms_parser_does(words: list[str], flag: str, value: s
 
 
 @pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("8", 8),
+        ("0", 0),
+        ("1" + "0" * 17, 10**17),
+        ("9" * 19, None),
+        ("9" * 5000, None),
+        ("-1", None),
+        ("8k", None),
+        ("", None),
+    ],
+)
+def test_a_number_has_an_end(text: str, number: int | None) -> None:
+    assert flags.whole(text) == number
+    assert memory.context_length(text) == (8000 if text == "8k" else number or None)
+    assert Settings(extra=("--shutdown-timeout", text)).drain == (command.DRAIN_SECONDS if number is None else number)
+
+
+@pytest.mark.parametrize(
     ("word", "is_there"),
     [
         ("--hf-overrides.rope_theta=1e6", True),
@@ -129,6 +149,31 @@ def test_a_machine_that_only_computes_may_be_said_after_the_dashes() -> None:
 def test_refuses_after_the_dashes_what_it_has_to_know_itself(flag: str) -> None:
     with pytest.raises(UsageError, match=f"`{flag}` cannot stand after `--`"):
         command.check(Settings(extra=(flag, "x")))
+
+
+A_LOT = tuple(f"--a{at}" for at in range(41))
+TLS = ("--ssl-certfile", "x.pem")
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        (("--grpc",), True),
+        (("--grpc-port", "1"), False),
+        (("--api-server-count", "0"), True),
+        (("-asc", "0"), True),
+        (("--api-server-count=-1",), True),
+        (("-asc", "0", "--api_server_count", "2"), False),
+        (("-asc", "0", "--headless"), False),
+        ((*TLS, "--ssl-cert-reqs", "2"), True),
+        ((*TLS, "--ssl-cert-reqs", "1"), False),
+        (("--ssl-cert-reqs", "2"), False),
+    ],
+)
+def test_refuses_what_would_never_be_seen_to_be_ready(words: tuple[str, ...], *, refused: bool) -> None:
+    for settings in (Settings(extra=words), Settings(configured=words)):
+        with pytest.raises(UsageError) if refused else contextlib.nullcontext():
+            command.check(settings)
 
 
 def test_refuses_a_flag_that_is_given_twice() -> None:
@@ -196,6 +241,38 @@ def test_secret_values_are_hidden() -> None:
 def test_where_this_machine_reaches_the_server(host: str, url: str) -> None:
     assert command.base_url(host, 80) == url
     assert command.base_url(host, 80, is_tls=True) == url.replace("http:", "https:")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("port: 1\nheadless: true\nenforce-eager: false\n", ("--port", "1", "--headless")),
+        ("kv_cache_memory_bytes: 1G\n", ("--kv_cache_memory_bytes", "1G")),
+        ("hf-overrides: {a: 1}\nmiddleware: [a, b]\nseed:\n", ("--hf-overrides", "--middleware", "--seed", "")),
+        ("a: &a [x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n", ("--a", "--b", "--c")),
+        ("1: 2\nx: 0x" + "f" * 9999, ("--1", "2", "--x", "0x" + "f" * 9999)),
+        # Each line doubles the one before it, where it is made a value.
+        ("a0: &a0 {x: 1}\n" + "".join(f"a{i + 1}: &a{i + 1} {{<<: [*a{i}, *a{i}]}}\n" for i in range(40)), A_LOT),
+        *((text, ()) for text in ("", "- a\n", "a: [\n", "[" * 9999, "\0", "a: *none\n", "#" * 70_000)),
+    ],
+)
+def test_reads_the_file_of_flags_as_vllm_does(tmp_path: Path, text: str, words: tuple[str, ...]) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    assert configured.words(("--dtype", "auto", "--config", str(path))) == words
+    odd = [("--config",), (f"--config={path}",), ("--conf", str(path)), ("--config", str(tmp_path / "none.yaml"))]
+    assert [configured.words(given) for given in odd] == [()] * 4
+
+
+def test_the_file_of_flags_counts_and_the_command_line_stands_over_it() -> None:
+    of_file = ("--shutdown-timeout", "5", "--ssl-certfile", "x", "--headless", "--kv-cache-memory-bytes", "1G")
+    settings = dataclasses.replace(PLAIN, configured=of_file)
+    assert (settings.is_tls, settings.is_headless, settings.drain) == (True, True, 5.0)
+    assert command.sizes_kv_cache(settings, {})
+    assert command.serve(PYTHON, SNAPSHOT, settings) == (*START, "--host", "127.0.0.1", "--port", "8000")
+    assert dataclasses.replace(settings, extra=("--shutdown-timeout", "6")).drain == 6.0
+    with pytest.raises(UsageError, match="`uds` cannot stand in the file of `--config`"):
+        command.check(Settings(configured=("--uds", "/x")))
 
 
 def test_a_certificate_makes_it_https() -> None:

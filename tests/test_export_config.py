@@ -141,6 +141,24 @@ def test_compose_mounts_what_an_adapter_needs() -> None:
     assert mounts == {"/models/hub": "./models/hub", "/loras/hub-1": str(cache), "/loras/plain": "/data/plain"}
 
 
+def test_files_that_flags_name() -> None:
+    files = {"chat-template": HUB.parent.parent / "x.jinja", "tokenizer": SNAPSHOT.with_name("2"), "config": Path("/c")}
+    changed = {"flags": {key: str(path) for key, path in files.items()}, "files": files}
+    (service,) = made("compose", **changed)["services"].values()
+    assert service["command"][5:] == [
+        *("--chat-template", "/files/chat-template/x.jinja"),
+        *("--tokenizer", "/models/hub/models--Qwen--Qwen3-8B/snapshots/2", "--config", "/files/config/c"),
+    ]
+    mounts = {each["target"]: (each["source"], each.get("read_only")) for each in service["volumes"][1:-1]}
+    assert mounts == {"/files/chat-template/x.jinja": ("./x.jinja", True), "/files/config/c": ("/c", True)}
+    for kind in ("production-stack", "kserve"):
+        found = handover.configuration(subject(**changed), kind)
+        assert "--chat-template" not in json.dumps(found.document)
+        assert f"`chat-template` is left out: `{files['chat-template']}` is here only" in found.notes
+    notes = handover.configuration(subject(**changed), "ray-serve").notes
+    assert f"`{files['tokenizer']}` has to lie at the same path on every node" in notes
+
+
 def test_ray_serve() -> None:
     (application,) = made("ray-serve")["applications"]
     assert application["import_path"] == "ray.serve.llm:build_openai_app"
@@ -205,7 +223,10 @@ def test_names_that_kubernetes_takes(name: str, slug: str) -> None:
 def test_the_command_prints_yaml(run: Command, store: StoreBuilder, project: Path) -> None:
     commit = store.add(TINY)
     snapshot = add_adapter(store, r=32)
-    (project / "modelctl.toml").write_text(f'[serve]\nseed = 1\n[serve.models."{TINY}"]\nlora = {{sql = "{SQL}"}}\n')
+    (project / "x.jinja").touch()
+    (project / "modelctl.toml").write_text(
+        f'[serve]\nseed = 1\nchat-template = "x.jinja"\n[serve.models."{TINY}"]\nlora = {{sql = "{SQL}"}}\n'
+    )
     done = run("export-config", "--format", "vllm", TINY)
     assert done.code == 0
     assert done.stdout.startswith(
@@ -214,6 +235,8 @@ def test_the_command_prints_yaml(run: Command, store: StoreBuilder, project: Pat
     document = yaml.safe_load(done.stdout)
     assert document["model"] == str(store.paths(TINY).snapshot(commit))
     assert (document["seed"], document["max-lora-rank"]) == (1, 32)
+    assert document["chat-template"] == f"{project}/x.jinja"
+    assert "source: ./x.jinja\n" in run("export-config", "--format", "compose", TINY).stdout
     assert json.loads(*document["lora-modules"])["path"] == str(snapshot)
     kserve = run("export-config", "--format", "kserve", "--json", TINY).json
     assert kserve["configuration"]["spec"]["predictor"]["model"]["storageUri"] == f"hf://{TINY}:{commit}"

@@ -12,7 +12,7 @@ from modelctl import project as projects
 from modelctl.engine import draft, limits, machine
 from modelctl.engine.command import Settings
 from modelctl.errors import NotFoundError
-from tests.command import Command, Finished
+from tests.command import NOBODY, Command, Finished
 from tests.hub.loopback import Hub
 from tests.standin.engines import make_engine
 from tests.stores import StoreBuilder, tiny_model
@@ -265,6 +265,39 @@ def test_a_draft_takes_memory_too(run: Command, store: StoreBuilder, engine: Pat
     refused = run("serve", TINY, "--", "-sc.model", str(huge), env={"MODELCTL_VLLM_PYTHON": str(engine)})
     assert refused.code == 5
     assert "8.8 TB of weights" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("files", "bytes_"),
+    [
+        (("model-00001-of-00001.safetensors", "consolidated.safetensors", "adapter_model.safetensors"), 1000),
+        (("model-1.safetensors", "model-2.safetensors", "other.safetensors", "model.safetensors.index.json"), 2000),
+        (("pytorch_model.bin", "training_args.bin"), 1000),
+        (("model.safetensors", "pytorch_model.bin", "sub/model.safetensors"), 1000),
+        (("README.md",), 0),
+    ],
+)
+def test_a_folder_of_a_draft_counts_as_vllm_loads_it(tmp_path: Path, files: tuple[str, ...], bytes_: int) -> None:
+    (tmp_path / "d" / "sub").mkdir(parents=True)
+    for name in files:
+        (tmp_path / "d" / name).write_bytes(b"x" * 1000)
+    if "model.safetensors.index.json" in files:
+        shards = {"a": "model-1.safetensors", "b": "model-2.safetensors"}
+        (tmp_path / "d" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    project = projects.locate(cwd=tmp_path, environ={})
+    assert draft.weights(project, ("--spec-model", str(tmp_path / "d"))) == bytes_
+
+
+@pytest.mark.sweep
+def test_a_draft_that_may_not_be_looked_at(run: Command, store: StoreBuilder) -> None:
+    store.add(TINY)
+    engine = make_engine(run.project / "venv")
+    folder = run.project / "draft"
+    folder.mkdir()
+    (folder / WEIGHTS).touch()
+    folder.chmod(0o644)
+    words = ("--dry-run", "--", "--spec-model", str(folder))
+    assert run("serve", TINY, *words, env={"MODELCTL_VLLM_PYTHON": str(engine)}, user=NOBODY).code == 0
 
 
 @pytest.mark.sweep

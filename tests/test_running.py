@@ -341,6 +341,8 @@ class TestLogs:
         assert [line["event"] for line in lines] == ["line", "line"]
         assert (done["server"], done["lines"]) == (record.id, 2)
         assert yard("logs", "--since", "1x").code == 2
+        west = yard("logs", "--since", "9999-12-31T23:59", env={"TZ": "America/New_York"})
+        assert (west.code, west.stderr.splitlines()[0]) == (2, "error: `9999-12-31T23:59` is no time of a log")
         assert yard("logs", "acme/none").code == 3
         assert stat.S_IMODE(record.log.stat().st_mode) == 0o600
 

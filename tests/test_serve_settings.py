@@ -187,6 +187,52 @@ class TestRefusals:
         assert ("flags of vLLM stand after `--`" in done.stderr) is ("no such option" in message)
 
 
+def test_the_file_of_flags_is_looked_at(run: Command, store: StoreBuilder, env: dict[str, str], project: Path) -> None:
+    store.add(TINY)
+    file = project / "vllm.yaml"
+    file.write_text("kv-cache-memory-bytes: 64M\nshutdown-timeout: 5\nssl-certfile: x.pem\n")
+    shown = run("serve", TINY, "--dry-run", "--json", "--", "--config", "vllm.yaml", env=env).json
+    assert shown["url"] == "https://127.0.0.1:8000"
+    assert not {"--kv-cache-memory-bytes", "--shutdown-timeout"} & {*shown["argv"]}
+    file.write_text("grpc: true\n")
+    (project / "modelctl.toml").write_text('[serve]\nconfig = "vllm.yaml"\n')
+    assert run("serve", TINY, env=env) == Finished(
+        2, "", "error: with `--grpc` vLLM answers no HTTP request\nhint: leave it away, or run vLLM itself\n"
+    )
+
+
+HUGE = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    ("words", "more", "code"),
+    [
+        (("--", "--max-lora-rank", HUGE), {}, 0),
+        (("--", "--kv-cache-memory-bytes", "9" * 400), {}, 0),
+        (
+            ("--", "--shutdown-timeout", HUGE, "--gpu-memory-utilization", HUGE, "-tp", HUGE, "--max-num-seqs", HUGE),
+            {},
+            0,
+        ),
+        (("--", "--max-model-len", HUGE), {}, 2),
+        (("--tensor-parallel-size", "9" * 400), {}, 0),
+        ((), {"VLLM_CPU_KVCACHE_SPACE": HUGE}, 0),
+    ],
+)
+def test_a_number_that_no_machine_holds(
+    run: Command,
+    store: StoreBuilder,
+    env: dict[str, str],
+    words: tuple[str, ...],
+    more: dict[str, str],
+    code: int,
+) -> None:
+    store.add(TINY)
+    add_adapter(store)
+    done = run("serve", TINY, "--lora", f"sql={SQL}", "--dry-run", *words, env=env | more)
+    assert (done.code, "Traceback" in done.stderr) == (code, False), done.stderr
+
+
 WRONG_NODES = [
     ("--ray --nnodes 2", "`--ray` and `--nnodes` contradict each other"),
     ("--node-rank 1", "`--node-rank` and `--master-addr` need `--nnodes`"),
@@ -315,6 +361,15 @@ def test_files_that_may_not_be_read(run: Command, store: StoreBuilder, engine: P
     path.chmod(0)
     done = run("serve", TINY, env={"MODELCTL_VLLM_PYTHON": str(engine)}, user=NOBODY)
     assert (done.code, done.stderr.splitlines()[0]) == (4, f"error: cannot read `{path}`: Permission denied")
+
+
+@pytest.mark.sweep
+def test_an_interpreter_that_may_not_be_looked_at(run: Command, store: StoreBuilder) -> None:
+    store.add(TINY)
+    python = run.project / "closed" / "python"
+    python.parent.mkdir(mode=0o700)
+    done = run("serve", TINY, "--python", python, user=NOBODY)
+    assert (done.code, done.stderr) == (4, f"error: `{python}` may not be run\nhint: see `ls -l {python}`\n")
 
 
 def test_a_tokenizer_that_the_file_names(run: Command, store: StoreBuilder, env: dict[str, str], project: Path) -> None:

@@ -69,7 +69,7 @@ def export_config(
 def _subject(project: "Project", choice: "Choice", mine: "Profile") -> "Subject":
     """The model with its profile, and nothing that is so on this machine only."""
     from modelctl.cli import preparing
-    from modelctl.engine import command, lora
+    from modelctl.engine import command, lora, paths
     from modelctl.engine.subject import Subject
     from modelctl.store import imports
     from modelctl.store.layout import RepoPaths
@@ -95,6 +95,7 @@ def _subject(project: "Project", choice: "Choice", mine: "Profile") -> "Subject"
         loras=loras,
         max_lora_rank=rank,
         flags=mine.flags,
+        files=paths.here(mine.flags),
         nodes={**{key: value for key, value in nodes.items() if value is not None}, **backend},
     )
 

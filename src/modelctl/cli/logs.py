@@ -106,6 +106,8 @@ def _moment(text: str) -> datetime:
         return datetime.fromisoformat(text).astimezone(UTC)
     except ValueError:
         pass
+    except OverflowError:
+        raise UsageError(f"`{text}` is no time of a log", hint="write it as in `--since 10m`") from None
     try:
         return datetime.now(UTC) - timedelta(seconds=quantities.seconds(text, option="--since"))
     except OverflowError:

@@ -92,7 +92,7 @@ def looking(project: "Project") -> "Asked":
 
 def settle(project: "Project", wishes: Wishes, profiles: "Profiles", model_id: str) -> Prepared:
     """The settings: the command line over the model's table over the defaults of `modelctl.toml`."""
-    from modelctl.engine import api_key, command, draft, flags, lora
+    from modelctl.engine import api_key, command, configured, draft, flags, lora
     from modelctl.engine.command import Settings
 
     mine = profiles.of(model_id)
@@ -113,8 +113,9 @@ def settle(project: "Project", wishes: Wishes, profiles: "Profiles", model_id: s
     )
     if (told := flags.given(settings.extra, "--max-lora-rank")) is None:
         settings = replace(settings, max_lora_rank=max_rank)
-    elif told.isdecimal():
-        lora.check_rank(loras, int(told))
+    elif (most := flags.whole(told)) is not None:
+        lora.check_rank(loras, most)
+    settings = replace(settings, configured=configured.words(settings.extra))
     command.check(settings)
     of_draft = draft.weights(project, settings.extra)
     if taken := {model_id, *settings.served_names} & {each.name for each in loras}:

@@ -15,6 +15,9 @@ LAUNCHER = Path(__file__).with_name("launcher.py")
 DRAIN_SECONDS = 30
 _DRAIN_SINCE = (0, 18)
 
+# As of `ssl.CERT_REQUIRED`, without loading the library.
+_CERT_REQUIRED = 2
+
 # Flags that decide where and under which name modelctl finds the server again: after `--` they would contradict it.
 _OURS = {
     "--model": "name the model before `--`",
@@ -44,7 +47,7 @@ class Settings:
 
     `nnodes`, `node_rank` and `master_addr` divide the model among machines; `ray` leaves that to a Ray cluster.
     `api_key_file` is where the key was read that stands in the environment, `kv_cache` the bytes that the KV cache gets
-    where the user leaves that open.
+    where the user leaves that open. `configured` are the words that the file of a `--config` in `extra` stands for.
     """
 
     host: str = "127.0.0.1"
@@ -62,22 +65,28 @@ class Settings:
     api_key_file: Path | None = None
     kv_cache: int | None = None
     extra: tuple[str, ...] = ()
+    configured: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All of vLLM's own flags, in the order in which the last one holds."""
+        return (*self.configured, *self.extra)
 
     @property
     def is_headless(self) -> bool:
         """Whether this machine only computes: of several, the first one answers requests."""
-        return bool(self.node_rank) or flags.given(self.extra, "--headless") is not None
+        return bool(self.node_rank) or flags.given(self.words, "--headless") is not None
 
     @property
     def is_tls(self) -> bool:
         """Whether vLLM was given a certificate, so that it speaks https."""
-        return flags.given(self.extra, "--ssl-certfile") is not None
+        return flags.given(self.words, "--ssl-certfile") is not None
 
     @property
     def drain(self) -> float:
         """Seconds that requests in flight get after a request to stop."""
-        value = flags.given(self.extra, "--shutdown-timeout")
-        return float(value) if value and re.fullmatch(r"\d+(\.\d+)?", value) else DRAIN_SECONDS
+        value = flags.given(self.words, "--shutdown-timeout")
+        return float(value) if value and re.fullmatch(r"\d{1,18}(\.\d+)?", value) else DRAIN_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +111,7 @@ def check(settings: Settings) -> None:
             raise UsageError(f"`{flag}` is given twice", hint="give it before `--` or after it")
     _check_values(settings)
     _check_nodes(settings)
+    _check_reach(settings)
 
 
 def served_names(model_id: str, typed: str, wanted: Iterable[str] = ()) -> tuple[str, ...]:
@@ -136,7 +146,7 @@ def serve(
         if value is not None:
             argv += [flag, value]
     argv += _beyond(settings)
-    if flags.given(settings.extra, "--shutdown-timeout") is None and _knows_drain(version):
+    if flags.given(settings.words, "--shutdown-timeout") is None and _knows_drain(version):
         argv += ["--shutdown-timeout", str(DRAIN_SECONDS)]
     if settings.kv_cache is not None:
         argv += ["--kv-cache-memory-bytes", str(settings.kv_cache)]
@@ -147,7 +157,7 @@ def sizes_kv_cache(settings: Settings, environ: Mapping[str, str]) -> bool:
     """Whether the user said how much memory the KV cache takes, in whichever of vLLM's ways."""
     ways = ("--kv-cache-memory-bytes", "--gpu-memory-utilization", "--num-gpu-blocks-override")
     return (
-        any(flags.given(settings.extra, flag) is not None for flag in ways)
+        any(flags.given(settings.words, flag) is not None for flag in ways)
         or settings.gpu_memory_utilization is not None
         or bool(environ.get("VLLM_CPU_KVCACHE_SPACE"))
     )
@@ -233,6 +243,25 @@ def _check_values(settings: Settings) -> None:
     for flag, words in (("--host", (settings.host,)), ("--served-model-name", settings.served_names)):
         if wrong := [word for word in words if word.startswith("-") or (not word.strip() and flag != "--host")]:
             raise UsageError(f"`{flag}` cannot be `{wrong[0]}`", hint="vLLM would take it for a flag, or for nothing")
+
+
+def _check_reach(settings: Settings) -> None:
+    """Refuse what would never be seen to be ready: it is asked for `/health` over HTTP, without a certificate."""
+    if flags.given(settings.configured, "--uds") is not None:
+        raise UsageError("`uds` cannot stand in the file of `--config`", hint=_OURS["--uds"])
+    if flags.given(settings.words, "--grpc") is not None:
+        raise UsageError("with `--grpc` vLLM answers no HTTP request", hint="leave it away, or run vLLM itself")
+    servers = flags.given(settings.words, "--api-server-count") or ""
+    if re.fullmatch(r"0+|-\d+", servers) and not settings.is_headless:
+        raise UsageError(
+            f"with `--api-server-count {servers}` vLLM answers nobody",
+            hint="`-- --headless` is for a machine that computes for another one",
+        )
+    if settings.is_tls and flags.whole(flags.given(settings.words, "--ssl-cert-reqs") or "") == _CERT_REQUIRED:
+        raise UsageError(
+            "with `--ssl-cert-reqs 2` vLLM answers nobody without a certificate, also not modelctl",
+            hint="1 asks for one and takes none; `--api-key-file` has requests bring a key",
+        )
 
 
 def _check_nodes(settings: Settings) -> None:

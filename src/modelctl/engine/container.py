@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelctl.engine import command, flags
+from modelctl.engine import command, flags, paths
 from modelctl.engine.images import Image, Tool
 
 KEEPER = Path(__file__).with_name("keeper.py")
@@ -26,12 +26,6 @@ _CACHES = (
     *("HF_MODULES_CACHE", "HF_XET_CACHE", "HF_ASSETS_CACHE", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"),
     *("VLLM_CACHE_ROOT", "FLASHINFER_WORKSPACE_BASE"),
 )
-# Flags of vLLM with a path, which may be meant from the working directory.
-_PATHS = {
-    *("--chat-template", "--config", "--tokenizer", "--hf-config-path", "--generation-config"),
-    *("--ssl-keyfile", "--ssl-certfile", "--ssl-ca-certs", "--allowed-local-media-path"),
-    *("--tool-parser-plugin", "--reasoning-parser-plugin"),
-}
 # An image has its own.
 _OF_THE_SYSTEM = {
     Path("/", name)
@@ -133,12 +127,12 @@ def absolute(words: Sequence[str], folder: Path) -> tuple[str, ...]:
     for word in words:
         flag, equals, value = word.partition("=")
         if is_path and not word.startswith("-"):
-            found.append(_absolute(word, folder))
-        elif equals and flags.full_name(flag) in _PATHS:
-            found.append(f"{flag}={_absolute(value, folder)}")
+            found.append(paths.located(word, folder))
+        elif equals and flags.full_name(flag) in paths.FLAGS:
+            found.append(f"{flag}={paths.located(value, folder)}")
         else:
             found.append(word)
-        is_path = not equals and flags.full_name(word) in _PATHS
+        is_path = not equals and flags.full_name(word) in paths.FLAGS
     return tuple(found)
 
 
@@ -150,11 +144,6 @@ def refusal(lines: Iterable[str]) -> tuple[str, str | None] | None:
     text = said[-1]
     remedy = next((remedy for pattern, remedy in _REMEDIES if re.search(pattern, text, re.IGNORECASE)), None)
     return text[:300], remedy
-
-
-def _absolute(word: str, folder: Path) -> str:
-    path = folder / Path(word).expanduser()
-    return str(path) if path.exists() else word
 
 
 def _user(tool: Tool) -> list[str]:

@@ -171,7 +171,8 @@ def _inside(image: Image, environ: Mapping[str, str]) -> object:
 def interpreter(named: Path, environ: Mapping[str, str]) -> Path:
     """What the user may mean: an interpreter, the folder of an environment, or a command on `PATH`."""
     path = Path(os.path.expanduser(named))  # noqa: PTH111 - that of `Path` knows all users or fails
-    if path.is_dir():
+    # Not that of `Path`, which fails where this user may not look; that it cannot be run is told when it is.
+    if os.path.isdir(path):  # noqa: PTH112
         return path.absolute() / "bin" / "python"
     if len(path.parts) == 1 and not path.exists() and (command := shutil.which(path, path=environ.get("PATH"))):
         return Path(command)

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+from modelctl import loader, selection
 from modelctl import project as projects
 from modelctl.engine import flags
 from modelctl.errors import ModelctlError, NotFoundError, NotWholeError
@@ -24,7 +25,7 @@ def weights(project: Project, extra: Iterable[str]) -> int:
     if name is None:
         return 0
     if os.path.exists(name):  # noqa: PTH110 - as vLLM
-        return sum(path.stat().st_size for path in Path(name).glob("*.safetensors") if path.is_file())
+        return _in_folder(Path(name))
     # Words without a slash are vLLM's own, as `ngram`.
     if "/" not in name or projects.is_online(project):
         return 0
@@ -44,6 +45,20 @@ def weights(project: Project, extra: Iterable[str]) -> int:
             f"vLLM does not find the draft model `{name}` by that name", hint=f"give its folder, {folder}"
         )
     return model.facts.weights or 0
+
+
+def _in_folder(folder: Path) -> int:
+    """Bytes of the files that vLLM would load, 0 where this user may not look."""
+    try:
+        sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
+    except OSError:
+        return 0
+    documents = {
+        name: reading.document(folder / name)
+        for name in (selection.SAFETENSORS_INDEX, selection.MISTRAL_INDEX)
+        if name in sizes
+    }
+    return sum(sizes[name] for name in loader.take(sizes, documents).names)
 
 
 def named(extra: Iterable[str]) -> str | None:

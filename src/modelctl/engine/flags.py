@@ -77,6 +77,16 @@ def shown(argv: Iterable[str]) -> tuple[str, ...]:
     return tuple(words)
 
 
+def whole(text: str) -> int | None:
+    """A whole number as a flag or a variable holds it; `None` for all else, and for one of which there is nothing."""
+    return int(text) if re.fullmatch(r"\d{1,18}", text) else None
+
+
+def means(key: str, flag: str) -> bool:
+    """Whether a key of `modelctl.toml` gives a flag to vLLM, both without their dashes: also where it is shortened."""
+    return _names(f"--{key}", f"--{flag}")
+
+
 def _names(word: str, flag: str) -> bool:
     if word == _SHORT.get(flag):
         return True

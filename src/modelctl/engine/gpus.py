@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
 
+from modelctl.engine import flags
+
 _MIB = 2**20
 _FIELDS = ("index", "uuid", "name", "memory.total", "memory.free", "mig.mode.current")
 # Drivers from before there were divided GPUs refuse a field that they do not know.
@@ -186,7 +188,8 @@ def _visible(found: Sequence[Gpu], environ: Mapping[str, str]) -> tuple[Gpu, ...
     if named is not None:
         chosen: list[Gpu] = []
         for word in (word.strip() for word in named.split(",")):
-            gpus = [found[int(word)]] if word.isdecimal() and int(word) < len(found) else []
+            index = flags.whole(word)
+            gpus = [found[index]] if index is not None and index < len(found) else []
             gpus = gpus or [each for each in found if word.startswith(("GPU-", "MIG-")) and each.uuid.startswith(word)]
             if len(gpus) != 1:
                 # CUDA ends the list at the first word that names nothing.

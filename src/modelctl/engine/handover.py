@@ -7,10 +7,9 @@ how many there are and where they run.
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, get_args
 
-from modelctl.engine import memory, profile
+from modelctl.engine import memory, mounts, profile
 from modelctl.engine.command import Lora
 from modelctl.engine.profile import Value
 from modelctl.engine.subject import Configuration, Subject
@@ -50,16 +49,30 @@ def _vllm(subject: Subject) -> Configuration:
 
 
 def _compose(subject: Subject) -> Configuration:
-    mounts = {subject.hub: _HUB}
-    loras = _lora_words(subject, [_lora(one, _mounted(one, mounts)) for one in subject.loras])
+    mounted: mounts.Mounts = {subject.hub: _HUB}
+    loras = _lora_words(subject, [_lora(one, mounts.of_lora(one, mounted)) for one in subject.loras])
+    files = {key: mounts.of_file(path, key, mounted) for key, path in subject.files.items()}
     inside = f"{_HUB}/{subject.snapshot.relative_to(subject.hub)}"
-    command = [inside, "--served-model-name", *subject.names, "--port", "8000", *_words(subject.flags), *loras]
+    command = [
+        inside,
+        "--served-model-name",
+        *subject.names,
+        "--port",
+        "8000",
+        *_words({**subject.flags, **files}),
+        *loras,
+    ]
     environment = {"HF_HOME": "/models", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     if subject.with_key:
         environment["VLLM_API_KEY"] = "${VLLM_API_KEY:?the key that requests have to bring}"
     volumes: list[Any] = [
-        {"type": "bind", "source": _plain(_beside(source, subject.folder)), "target": _plain(target), "read_only": True}
-        for source, target in mounts.items()
+        {
+            "type": "bind",
+            "source": _plain(mounts.source(path, subject.folder)),
+            "target": _plain(target),
+            "read_only": True,
+        }
+        for path, target in mounted.items()
     ]
     service = {
         "image": _plain(subject.image or f"{IMAGE}:latest"),
@@ -108,12 +121,20 @@ def _ray_serve(subject: Subject) -> Configuration:
     return Configuration(
         document={"http_options": {"host": subject.host, "port": subject.port}, "applications": [application]},
         usage="serve deploy FILE (or `serve run FILE`); the model has to lie at the same path on every node",
-        notes=(*_left_out(subject, {**gone, **subject.nodes}), *_key_note(subject)),
+        notes=(
+            *_left_out(subject, {**gone, **subject.nodes}),
+            *(
+                f"`{path}` has to lie at the same path on every node"
+                for key, path in subject.files.items()
+                if key in kept
+            ),
+            *_key_note(subject),
+        ),
     )
 
 
 def _production_stack(subject: Subject) -> Configuration:
-    kept, gone = _without_server(subject.flags)
+    kept, gone = _without_server(_anywhere(subject))
     config: dict[str, Any] = {}
     known = {
         "tensor-parallel-size": "tensorParallelSize",
@@ -157,7 +178,7 @@ def _image(subject: Subject) -> tuple[str, str]:
 
 
 def _kserve(subject: Subject) -> Configuration:
-    kept, gone = _without_server(subject.flags)
+    kept, gone = _without_server(_anywhere(subject))
     loras, local = _fetched(subject)
     gone |= {"served-model-name": True} if len(subject.names) > 1 else {}
     size = {"cpu": "6", "memory": f"{_memory(subject)}Gi", "nvidia.com/gpu": str(subject.gpus)}
@@ -233,17 +254,6 @@ def _lora(lora: Lora, path: str) -> str:
     return json.dumps({"name": lora.name, "path": path}, ensure_ascii=False)
 
 
-def _mounted(lora: Lora, mounts: dict[Path, str]) -> str:
-    """Where an adapter lies in a container; what has to be mounted for that is added to `mounts`."""
-    if lora.id is None:
-        mounts[lora.path] = f"/loras/{lora.name}"
-        return mounts[lora.path]
-    # The links of a snapshot lead to blobs: only the whole hub folder is of use.
-    hub = lora.path.parents[2]
-    target = mounts.setdefault(hub, f"/loras/hub-{len(mounts)}")
-    return f"{target}/{lora.path.relative_to(hub)}"
-
-
 def _fetched(subject: Subject) -> tuple[list[str], dict[str, Value]]:
     """The flags of the adapters that can be fetched from the Hub, and those that cannot."""
     there = [_lora(one, one.id) for one in subject.loras if one.id is not None]
@@ -261,23 +271,25 @@ def _without_server(flags: Mapping[str, Value]) -> tuple[dict[str, Value], dict[
     return {key: value for key, value in flags.items() if key not in gone}, gone
 
 
+def _anywhere(subject: Subject) -> dict[str, Value]:
+    """The flags but those that name a file of this machine."""
+    return {key: value for key, value in subject.flags.items() if key not in subject.files}
+
+
 def _left_out(subject: Subject, keys: Mapping[str, Value]) -> tuple[str, ...]:
     return tuple(f"`{key}` of `{subject.id}` is left out: the system has a way of its own for it" for key in keys)
 
 
 def _of_the_hub(subject: Subject) -> tuple[str, ...]:
-    if subject.on_hub:
-        return ()
-    return (f"`{subject.id}` was imported: the pods find it on no Hub unless you put it there",)
+    """What a pod cannot have, since it takes all from the Hub."""
+    notes = [f"`{key}` is left out: `{path}` is here only" for key, path in subject.files.items()]
+    if not subject.on_hub:
+        notes.append(f"`{subject.id}` was imported: the pods find it on no Hub unless you put it there")
+    return tuple(notes)
 
 
 def _key_note(subject: Subject) -> tuple[str, ...]:
     return ("the key is no part of it: set `VLLM_API_KEY` where vLLM runs",) if subject.with_key else ()
-
-
-def _beside(source: Path, folder: Path) -> str:
-    """A folder as a compose file in the project names it."""
-    return f"./{source.relative_to(folder)}" if source.is_relative_to(folder) else str(source)
 
 
 def _bracketed(host: str) -> str:

@@ -168,15 +168,16 @@ def kv_cache_on_cpu(config: Mapping[str, Any], *, context: int | None, available
 def context_length(text: str) -> int | None:
     """The tokens that a `--max-model-len` asks for: `8192`, `8k` (thousands), `8K` (1024s); `auto` says none.
 
-    As vLLM reads them: parts of a number only before thousands, `1.5k` and not `1.5K`.
+    As vLLM reads them: parts of a number only before thousands, `1.5k` and not `1.5K`. Nothing has a number of more
+    than 18 digits.
     """
-    match = re.fullmatch(r"([\d_]+)(\.\d+)?([kKmMgGtT]?)", text.strip())
+    match = re.fullmatch(r"([\d_]{1,18})(\.\d{1,18})?([kKmMgGtT]?)", text.strip())
     if match is None or (match[2] and not match[3].islower()):
         return None
     scale = _SCALES[match[3]]
     try:
         tokens = int(float(match[1] + match[2]) * scale) if match[2] else int(match[1]) * scale
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
     return tokens if tokens > 0 else None
 

@@ -92,7 +92,7 @@ def _judged(model: Model, engine: Engine, settings: Settings, machine: Machine, 
         refusal = misfit.told(model.id, None, (), why=fit.why) if fit.fits is False else None
         return Verdict(settings=settings, refusal=refusal)
     verdict = _by_memory(replace(model, need=need), engine, settings, machine, terms=terms, estimate=estimate)
-    if verdict.refusal is not None and engine.device == "cpu" and environ.get(_SPACE, "").isdecimal():
+    if verdict.refusal is not None and engine.device == "cpu" and flags.whole(environ.get(_SPACE, "")):
         # It would win over the flag.
         verdict.refusal.hint = f"unset `{_SPACE}`; {verdict.refusal.hint}"
     return verdict
@@ -210,9 +210,8 @@ def _terms(settings: Settings, environ: Mapping[str, str]) -> Terms:
     """What the flags say of memory."""
     share = settings.gpu_memory_utilization or _share(settings)
     cache = memory.context_length(flags.given(settings.extra, "--kv-cache-memory-bytes") or "")
-    space = environ.get(_SPACE, "")
-    if space.isdecimal() and int(space):
-        cache = int(space) * memory.GIB
+    if space := flags.whole(environ.get(_SPACE, "")):
+        cache = space * memory.GIB
     return Terms(
         tensor=_tensor(settings) or 1,
         pipeline=_pipeline(settings),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelctl.engine import flags
+from modelctl.engine import flags, paths
 
 # A value of vLLM's command line; a table becomes JSON.
 Value = str | int | float | bool | list[Any] | dict[str, Any]
@@ -42,8 +42,8 @@ OWN = {
 class Profile:
     """The settings of one model: those that modelctl acts on, and vLLM's `flags` by their names without dashes.
 
-    `loras` are adapters by the names that they get; relative paths among them and `api_key_file` are meant from
-    `folder`, which is the project's.
+    `loras` are adapters by the names that they get; relative paths among them are meant from `folder`, which is the
+    project's. All other paths are absolute.
     """
 
     folder: Path
@@ -87,6 +87,9 @@ class Profiles:
         if "api_key_file" in own:
             own["api_key_file"] = self.folder / os.path.expanduser(own["api_key_file"])  # noqa: PTH111 - never fails
         names = (names,) if isinstance(names, str) else tuple(names)
+        for key, value in values.items():
+            if f"--{key}" in paths.FLAGS and isinstance(value, str):
+                values[key] = paths.located(value, self.folder)
         return Profile(folder=self.folder, served_names=names, flags=values, **own)
 
 
@@ -110,8 +113,7 @@ def flag_words(key: str, value: Value) -> Iterator[str]:
 
 def _flags_of(key: str) -> set[str]:
     """What a flag is called on the command line: one that sets a part of it stands over it too."""
-    name = key.partition(".")[0]
-    return {f"--{name}", f"--no-{name}"}
+    return {f"--{key}", f"--no-{key}"}
 
 
 def _text(value: object) -> str:

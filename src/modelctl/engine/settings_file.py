@@ -5,23 +5,28 @@ import json
 import os
 import re
 import stat
+import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from modelctl import ref as refs
-from modelctl.engine.profile import Profiles, Value
+from modelctl.engine import flags
+from modelctl.engine.profile import OWN, Profiles, Value
 from modelctl.errors import NotAllowedError, UsageError
 from modelctl.project import Project
 from modelctl.store import reading
 
-_KEY = re.compile(r"[a-z][a-z0-9]*([-_.][a-z0-9]+)*", re.IGNORECASE)
+_KEY = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", re.IGNORECASE)
 _MODELS = "models"
-# Bytes of a file, and readings of its beginnings: with more it would take seconds to tell a line.
-_MOST, _TRIES = 1 << 20, 200
+# Bytes of a file, and parts of a key, of which the library takes the square of the time: with more it takes seconds.
+_MOST, _DEEPEST = 1 << 16, 500
+# Seconds of computing after which the line of a mistake is not looked for any longer.
+_PATIENCE = 0.3
 _REFUSED = {
     "model": "the table's name says which model it is for",
+    "help": "`modelctl serve --help` tells of ours; vLLM's own are those of `vllm serve`",
     "uds": "`modelctl serve` listens on a port",
     "api-key": "name a file with `api-key-file`: this one is read by everybody who reads the project",
     "hf-token": "`modelctl` finds your own token by itself",
@@ -43,7 +48,7 @@ def read(project: Project) -> Profiles:
     except UnicodeDecodeError as exc:
         raise UsageError(f"`{path}` is no UTF-8 text: byte {exc.start}", hint="save it as UTF-8") from exc
     try:
-        return _checked(project.folder, tomllib.loads(text))
+        return _checked(project.folder, _parsed(text))
     except RecursionError as exc:
         raise UsageError(f"`{path}` is nested too deeply", hint="no flag needs so many tables in tables") from exc
     except ValueError as exc:
@@ -70,6 +75,12 @@ def _text_of(path: Path) -> str:
     return content.decode("utf-8-sig")
 
 
+def _parsed(text: str) -> dict[str, Any]:
+    if max(line.count(".") for line in text.split("\n")) > _DEEPEST:
+        raise RecursionError
+    return tomllib.loads(text)
+
+
 class _WrongError(Exception):
     def __init__(self, keys: Sequence[str], message: str, hint: str) -> None:
         super().__init__(message)
@@ -92,7 +103,7 @@ def _is_text(value: object) -> bool:
 
 def _is_word(value: str) -> bool:
     """Whether a command line can hold it, as Linux takes words."""
-    return "\0" not in value and len(value.encode()) < 1 << 17
+    return "\0" not in value
 
 
 def _are_names(value: object) -> bool:
@@ -145,9 +156,10 @@ def _flags(table: Mapping[str, Any], above: Sequence[str]) -> dict[str, Value]:
     for written, value in table.items():
         keys, key = [*above, written], written.replace("_", "-")
         if not _KEY.fullmatch(written):
-            raise _WrongError(keys, "is no name of a flag", "a key is a flag of vLLM without its dashes")
-        if (hint := _REFUSED.get(key)) is not None:
-            raise _WrongError(keys, "cannot stand in this file", hint)
+            is_part = "." in written
+            hint = "without its quotes it sets a part" if is_part else "a key is a flag of vLLM without its dashes"
+            raise _WrongError(keys, "is no name of a flag", hint)
+        _check_name(key, keys)
         if key in found:
             raise _WrongError(keys, "is there twice", "write it once, with dashes or with underscores")
         if key in _FITS:
@@ -158,6 +170,19 @@ def _flags(table: Mapping[str, Any], above: Sequence[str]) -> dict[str, Value]:
             raise _WrongError(keys, "has a value that no flag can have", "text, numbers, true, false, lists and tables")
         found[key] = value
     return found
+
+
+def _check_name(key: str, keys: Sequence[str]) -> None:
+    """Refuse what has no place in the file, also where it is shortened, as vLLM's parser lets it be.
+
+    In whichever case: what vLLM would not take either may be a key that must not be shown.
+    """
+    if key in OWN:
+        return
+    if (refused := next((each for each in _REFUSED if flags.means(key.lower(), each)), None)) is not None:
+        raise _WrongError(keys, "cannot stand in this file", _REFUSED[refused])
+    if (meant := next((each for each in OWN if flags.means(key.lower(), each)), None)) is not None:
+        raise _WrongError(keys, "is no name of a flag", f"write it in full: `{meant}`")
 
 
 def _can_be_given(value: object) -> bool:
@@ -204,11 +229,11 @@ def _line(text: str, keys: Sequence[str]) -> int | None:
     The library tells no lines, and any way of writing a key is found so; `None` where that would take long.
     """
     lines = [f"{line}\n" for line in text.split("\n")]
-    without, end, tries = 0, len(lines), 0
+    without, end, deadline = 0, len(lines), time.thread_time() + _PATIENCE
     while without + 1 < end:
         middle = (without + end) // 2
         for count in range(middle, end):
-            if (tries := tries + 1) > _TRIES:
+            if time.thread_time() > deadline:
                 return None
             if (has := _has(lines[:count], keys)) is not None:
                 break

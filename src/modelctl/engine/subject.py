@@ -16,7 +16,8 @@ class Subject:
     """A model to hand over: what it is called, where it lies, and the flags that its profile gives vLLM.
 
     `hub` is the hub folder that it lies in, `folder` the project's, `size` the bytes of its snapshot. `on_hub` says
-    whether its commit can be fetched from a Hub. `image` is the container image that the profile names.
+    whether its commit can be fetched from a Hub. `files` are those of this machine that `flags` name, `image` the
+    container image that the profile does.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Subject:
     loras: tuple[Lora, ...] = ()
     max_lora_rank: int | None = None
     flags: Mapping[str, Value] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
     nodes: Mapping[str, Value] = field(default_factory=dict)
 
     @property

@@ -1,0 +1,41 @@
+"""What vLLM's own file of flags says, which `--config` names: the command line stands over it."""
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from modelctl.store import reading
+
+# More takes its reader longer than a second.
+_MOST = 1 << 16
+
+
+def words(extra: Iterable[str]) -> tuple[str, ...]:
+    """The flags of the file as words, but for lists and tables, of which the names alone.
+
+    None where no file is named, or none that can be read: that, vLLM will say.
+    """
+    # vLLM looks for it in no other spelling, and asks for the ending too.
+    path = next((after for word, after in pairwise(extra) if word == "--config"), None)
+    if path is None or not path.endswith((".yaml", ".yml")):
+        return ()
+    text = reading.head(Path(path), _MOST + 1)
+    return () if text is None or len(text) > _MOST else tuple(_words(text))
+
+
+def _words(text: bytes) -> Iterator[str]:
+    # Comes with huggingface_hub.
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        # Without making values of it, which a file that refers to itself can have without end.
+        top = yaml.compose(text, yaml.SafeLoader)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return
+    for key, value in top.value if isinstance(top, yaml.MappingNode) else ():
+        is_truth = value.tag.endswith(":bool")
+        if is_truth and value.value.lower() in {"false", "no", "off"}:
+            continue
+        yield f"--{key.value}" if isinstance(key, yaml.ScalarNode) else "--"
+        if isinstance(value, yaml.ScalarNode) and not is_truth:
+            yield value.value
