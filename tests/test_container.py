@@ -446,7 +446,7 @@ def test_tools_that_hang_hold_up_no_start(tmp_path: Path) -> None:
         servers.write(gone, state_dir=tmp_path)
     began = time.monotonic()
     enclosed.sweep(tmp_path, patience=0.1)
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 15
     left = [record.container for record in servers.gone(tmp_path)]
     assert left == ["modelctl-0", "modelctl-1", "modelctl-2", "modelctl-3", None]
 

@@ -31,6 +31,8 @@ os.register_at_fork(after_in_child=strike)
 from modelctl.__main__ import main
 main()
 """
+# The state folder lacks a folder of this name, since a file has it; or no file may hold a byte.
+HINDRANCES = ["ports", "logs", "servers", "ulimit"]
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 # Seconds after the process that is to watch the server has a session of its own.
 MOMENTS = [0, 0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8]
@@ -113,6 +115,30 @@ def test_a_start_that_fails_is_told_here_and_leaves_nothing(yard: Yard) -> None:
     assert yard.records == []
     events = yard("serve", TINY, "-d", "--port", "0", "--json", env=failing).events
     assert (events[-1]["event"], events[-1]["error"]["kind"]) == ("error", "no_room")
+
+
+@pytest.mark.matrix(4)
+@pytest.mark.parametrize("option", [[], ["-d"]], ids=["in the foreground", "on its own"])
+@pytest.mark.parametrize("hindrance", HINDRANCES)
+def test_a_start_that_cannot_write_its_state_leaves_nothing(yard: Yard, hindrance: str, option: list[str]) -> None:
+    command = [sys.executable, "-m", "modelctl", "serve", TINY, "--port", "0", *option]
+    if hindrance == "ulimit":
+        done = yard.run.program(["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *command], env=yard.env)
+        assert (done.code, "File too large" in done.stderr) == (5, True), done
+        assert done.stderr.endswith("allows no file so large: name another folder with `XDG_STATE_HOME`\n")
+    else:
+        (there := yard.state_dir / hindrance).parent.mkdir(parents=True)
+        there.touch()
+        done = yard.run.program(command, env=yard.env)
+        assert done.code == 1
+        assert done.stderr.endswith(
+            f"\nerror: `{there}` is a file where a folder should be\n"
+            "hint: move it away, or name another folder with `XDG_STATE_HOME`\n"
+        )
+    assert list(Path(yard.env["TMPDIR"]).iterdir()) == []
+    assert [path for path in yard.state_dir.rglob("*") if path.suffix != ".lock" and path.is_file()] == (
+        [] if hindrance == "ulimit" else [there]
+    )
 
 
 @pytest.mark.sweep
