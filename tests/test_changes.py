@@ -1,5 +1,6 @@
 """What every write to a store keeps: all or nothing, mode and owner, a full disk, no right."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -127,3 +128,10 @@ def test_failures_become_ours(number: int, kind: type[ModelctlError]) -> None:
     assert type(error) is kind
     assert error.message == f"cannot write `/some/path`: {os.strerror(number)}"
     assert error.hint
+
+
+@pytest.mark.parametrize("number", [errno.EFBIG, errno.EROFS])
+def test_what_may_name_another_folder_is_named(number: int) -> None:
+    error = changes.translated(OSError(number, "no"), doing="write", named_by="TMPDIR")
+    assert error.hint is not None
+    assert error.hint.endswith("name another folder with `TMPDIR`")

@@ -7,19 +7,20 @@ import shlex
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from modelctl.engine import container, running, servers
+from modelctl.engine import container, enclosed, running, servers
 from modelctl.engine.images import Image, Kind, Tool
 from modelctl.engine.servers import ServerRecord
 from tests.command import Command, Finished
 from tests.serving import await_true, is_running, serving
 from tests.standin.engines import make_engine
-from tests.standin.servers import TINY, Yard
+from tests.standin.servers import TINY, Yard, record_of
 from tests.stores import StoreBuilder
 
 IMAGE = "acme/vllm:1"
@@ -431,6 +432,23 @@ def test_what_nobody_kept_is_removed_by_the_next_command(box: Box, way: str) -> 
     await_true(lambda: not keepers(record))
     assert box.containers == []
     assert box.yard.records == []
+
+
+def test_tools_that_hang_hold_up_no_start(tmp_path: Path) -> None:
+    """Each is asked once, however many containers it may have left, and another one is asked all the same."""
+    does = {"hangs": "exec sleep 60", "hangs-later": 'case $1 in ps) echo "$4" | cut -c6- ;; *) exec sleep 60; esac'}
+    tools = {name: tmp_path / name for name in (*does, "answers")}
+    for name, path in tools.items():
+        path.write_text(f"#!/bin/sh\n{does.get(name, '')}\n")
+        path.chmod(0o755)
+    for at, name in enumerate((*does, *does, "answers")):
+        gone = record_of(tmp_path, id=f"{at:08x}", started=1, container=f"modelctl-{at}", container_tool=tools[name])
+        servers.write(gone, state_dir=tmp_path)
+    began = time.monotonic()
+    enclosed.sweep(tmp_path, patience=0.1)
+    assert time.monotonic() - began < 15
+    left = [record.container for record in servers.gone(tmp_path)]
+    assert left == ["modelctl-0", "modelctl-1", "modelctl-2", "modelctl-3", None]
 
 
 @pytest.mark.sweep

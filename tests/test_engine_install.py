@@ -406,6 +406,19 @@ def test_one_at_a_time(make_plan: Callable[..., InstallPlan], listener: Listener
         home.remove(home.removal(planned.home), listener)
 
 
+def test_what_stands_where_its_log_goes_is_named(make_plan: Callable[..., InstallPlan], listener: Listener) -> None:
+    planned = make_plan()
+    planned.log.mkdir(parents=True)
+    with pytest.raises(ModelctlError, match=r"^`.*/install.log` is a folder where a file should be$"):
+        environment.execute(planned, listener)
+    planned.log.rmdir()
+    planned.log.parent.rmdir()
+    planned.log.parent.touch()
+    with pytest.raises(ModelctlError, match=r"^`.*/state` is a file where a folder should be$") as raised:
+        environment.execute(planned, listener)
+    assert raised.value.hint == "move it away, or name another folder with `XDG_STATE_HOME`"
+
+
 @pytest.mark.parametrize("tool", TOOLS_SWEPT)
 def test_a_disk_too_small_is_seen_beforehand(
     make_plan: Callable[..., InstallPlan], listener: Listener, tmp_path: Path, tool: str

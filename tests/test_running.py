@@ -20,6 +20,23 @@ from tests.command import Finished
 from tests.serving import await_true, is_running, serving, session_of
 from tests.standin.servers import TINY, Yard, asking
 
+# A `modelctl` to which a signal comes as soon as it has forked; the process that it forked takes its time.
+STRUCK_AT_THE_FORK = """
+import os, sys, time
+number = int(sys.argv.pop(1))
+def strike():
+    os.kill(os.getppid(), number)
+    time.sleep(0.3)
+os.register_at_fork(after_in_child=strike)
+from modelctl.__main__ import main
+main()
+"""
+# The state folder lacks a folder of this name, since a file has it; or no file may hold a byte.
+HINDRANCES = ["ports", "logs", "servers", "ulimit"]
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+# Seconds after the process that is to watch the server has a session of its own.
+MOMENTS = [0, 0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8]
+
 
 def test_a_server_runs_on_and_is_seen_and_stopped(yard: Yard) -> None:
     began = time.monotonic()
@@ -100,6 +117,30 @@ def test_a_start_that_fails_is_told_here_and_leaves_nothing(yard: Yard) -> None:
     assert (events[-1]["event"], events[-1]["error"]["kind"]) == ("error", "no_room")
 
 
+@pytest.mark.matrix(4)
+@pytest.mark.parametrize("option", [[], ["-d"]], ids=["in the foreground", "on its own"])
+@pytest.mark.parametrize("hindrance", HINDRANCES)
+def test_a_start_that_cannot_write_its_state_leaves_nothing(yard: Yard, hindrance: str, option: list[str]) -> None:
+    command = [sys.executable, "-m", "modelctl", "serve", TINY, "--port", "0", *option]
+    if hindrance == "ulimit":
+        done = yard.run.program(["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *command], env=yard.env)
+        assert (done.code, "File too large" in done.stderr) == (5, True), done
+        assert done.stderr.endswith("allows no file so large: name another folder with `XDG_STATE_HOME`\n")
+    else:
+        (there := yard.state_dir / hindrance).parent.mkdir(parents=True)
+        there.touch()
+        done = yard.run.program(command, env=yard.env)
+        assert done.code == 1
+        assert done.stderr.endswith(
+            f"\nerror: `{there}` is a file where a folder should be\n"
+            "hint: move it away, or name another folder with `XDG_STATE_HOME`\n"
+        )
+    assert list(Path(yard.env["TMPDIR"]).iterdir()) == []
+    assert [path for path in yard.state_dir.rglob("*") if path.suffix != ".lock" and path.is_file()] == (
+        [] if hindrance == "ulimit" else [there]
+    )
+
+
 @pytest.mark.sweep
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_who_interrupts_the_wait_ends_the_server(yard: Yard, number: signal.Signals, code: int) -> None:
@@ -109,6 +150,51 @@ def test_who_interrupts_the_wait_ends_the_server(yard: Yard, number: signal.Sign
         done = command.send(number).finish(seconds=8)
     assert done.code == code
     assert "stopped; vLLM was ended by SIG" in done.stderr
+    yard.assert_nothing_is_left(record)
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_no_signal_is_lost_at_the_fork(yard: Yard, number: signal.Signals) -> None:
+    argv = [sys.executable, "-c", STRUCK_AT_THE_FORK, str(int(number)), "serve", TINY, "-d", "--port", "0", "--json"]
+    done = yard.run.program(argv, env=yard.env)
+    assert (done.code, done.stderr) == (CODES[number], "")
+    last = done.events[-1]
+    assert (last["event"], last["asked"], last["exit"]) == ("done", number.name, CODES[number])
+    if number == signal.SIGHUP:
+        # The end of the terminal is not that of the server.
+        record = yard.record()
+        assert last["server"] == record.id
+        await_true(lambda: yard.record().state == "ready")
+        assert yard("stop").code == 0
+    assert servers.running(yard.state_dir) == ()
+    assert yard.records == []
+
+
+@pytest.mark.matrix(2)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_server_runs_on_only_where_it_was_told_to_be_ready(yard: Yard, moment: float, number: signal.Signals) -> None:
+    with serving(yard.run, TINY, "-d", "--port", "0", "--json", env=yard.env) as command:
+        children = Path(f"/proc/{command.process.pid}/task/{command.process.pid}/children")
+        command.until(lambda: any(session_of(int(pid)) for pid in children.read_text().split()))
+        time.sleep(moment)
+        done = command.send(number).finish()
+    if '"stage": "ready"' not in done.stdout:
+        assert (done.code, yard.records) == (CODES[number], []), done
+    elif yard.records:
+        assert yard("stop").code == 0
+
+
+def test_who_interrupts_a_wait_that_was_suspended_ends_the_server(yard: Yard) -> None:
+    """It is ready by then, but nobody was told."""
+    with serving(yard.run, TINY, "-d", "--port", "0", env=yard.env) as command:
+        record = yard.record()
+        command.process.send_signal(signal.SIGSTOP)
+        await_true(lambda: yard.record().state == "ready")
+        command.process.send_signal(signal.SIGINT)
+        done = command.send(signal.SIGCONT).finish(seconds=8)
+    assert done.code == 130
+    assert "\nstopped; vLLM ended with exit code 0\n" in done.stderr
     yard.assert_nothing_is_left(record)
 
 

@@ -38,15 +38,22 @@ def start(
     """Start a server in a process of its own, and wait until it is ready: `None`. A `Result` where it ended before.
 
     `watcher` and `announce` are told as by `service.execute`, by which it is served. Ctrl-C and SIGTERM end the server,
-    while it loads, and lead to its `Result`; a closed terminal (SIGHUP) leaves it alone, and is what is returned.
+    while it loads, and lead to its `Result`; a closed terminal (SIGHUP) leaves it alone, and is what is returned, once
+    the server is announced.
     """
     here, there = Pipe(duplex=False)
     with StopRequests() as requests:
         sys.stdout.flush()
         sys.stderr.flush()
-        pid = os.fork()
-        if pid == 0:
-            _serve(planned, there, timeout=timeout, ttl=ttl)
+        # The process begins with our handlers, which would note in a copy that nobody reads what is passed on to it.
+        # Blocked, a signal waits until it has its own.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, requests.SIGNALS)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _serve(planned, there, timeout=timeout, ttl=ttl)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         there.close()
         with here:
             return _follow(here, pid, requests, watcher=watcher, announce=announce)
@@ -63,9 +70,9 @@ def _follow(
     """Pass on what the process tells until the server is ready, or will not be."""
     passed_on = 0
     record: ServerRecord | None = None
-    while (asked := requests.asked()) != signal.SIGHUP:
+    while (asked := requests.asked()) != signal.SIGHUP or record is None:
         # Ctrl-C a second time: no waiting for anybody there either.
-        while asked is not None and passed_on < 1 + requests.is_impatient:
+        while asked not in {None, signal.SIGHUP} and passed_on < 1 + requests.is_impatient:
             os.kill(pid, signal.SIGINT if passed_on else asked)
             passed_on += 1
         if not here.poll():
@@ -84,7 +91,8 @@ def _follow(
                 return arguments[0]  # type: ignore[no-any-return]
             case _:
                 getattr(watcher, what)(*arguments, **keys)
-                if what == "ready":
+                # Asked meanwhile, it is about to end.
+                if what == "ready" and requests.asked() is None:
                     return None
     return asked
 
@@ -124,6 +132,8 @@ def _serve(planned: ServePlan, there: Connection, *, timeout: float | None, ttl:
 
 def _leave(kept: int) -> None:
     os.setsid()
+    # Drops a hangup that still waits: it was that of the terminal.
+    signal.signal(signal.SIGHUP, signal.signal(signal.SIGHUP, signal.SIG_IGN))
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in range(3):
         os.dup2(nothing, number)

@@ -62,7 +62,7 @@ def run(
                 finally:
                     _end(child)
     except OSError as exc:
-        raise changes.translated(exc, doing="run") from exc
+        raise changes.translated(exc, doing="run", named_by="XDG_STATE_HOME") from exc
 
 
 def _followed(

@@ -72,11 +72,17 @@ def remove(record: ServerRecord, *, patience: float = keeper.REMOVAL) -> str | N
     return f"{record.container_tool.name} rm -f {record.container}"
 
 
-def sweep(state_dir: Path | None = None) -> None:
+def sweep(state_dir: Path | None = None, *, patience: float = _SWEEPING) -> None:
     """Remove the containers of servers that are gone, which were left where whoever kept them was killed too."""
+    unable: set[Path | None] = set()
     for record in servers.gone(state_dir):
-        if record.container is not None and remove(record, patience=_SWEEPING) is None:
+        # Asked for each of them, a tool that hangs would hold up every start for long.
+        if record.container is None or record.container_tool in unable:
+            continue
+        if remove(record, patience=patience) is None:
             servers.write(servers.changed(record, container=None), state_dir=state_dir)
+        else:
+            unable.add(record.container_tool)
 
 
 def _identity(tool: Path, name: str) -> bytes | None:

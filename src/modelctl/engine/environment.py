@@ -56,14 +56,13 @@ def execute(plan: InstallPlan, progress: Progress, *, force: bool = False) -> En
     the download as far as they can be foreseen.
     """
     _check_libraries(plan.libraries)
-    changes.make_folder(plan.log.parent)
     waiting = functools.partial(_say_wait, progress)
     with lock.held(home.Home(plan.home), "engine install", wait=waiting) as descriptor:
         present = installed(plan.home, environ=plan.environ)
         if present and not force and serves(present, plan.build, plan.version):
             return present
         home.sweep(plan.home)
-        plan.log.write_bytes(b"")
+        changes.write_file(plan.log, "", named_by="XDG_STATE_HOME")
         run = functools.partial(child.run, environ=plan.environ, cwd=plan.home, log=plan.log, inherit=(descriptor,))
         return _installed_anew(plan, progress, run=run)
 

@@ -14,9 +14,10 @@ import sys
 import time
 
 SUPERVISOR = "MODELCTL_SUPERVISOR"
-# How long one question to the tool may take, and all of a removal.
-_ANSWER = 10.0
+# How long a removal may take, and all of its questions to the tool.
 REMOVAL = 10.0
+# The last ones get so long all the same, to tell how it went.
+_LEAST = 1.0
 _STEP = 0.1
 # A container may still have been on its way into being when whoever ordered it was killed.
 _LOOKS_AGAIN = (1.0, 3.0)
@@ -25,21 +26,22 @@ _LOOKS_AGAIN = (1.0, 3.0)
 def remove(tool: str, name: str, *, patience: float = REMOVAL) -> bool:
     """Kill and remove a container; whether it is known that none of this name is left."""
     deadline = time.monotonic() + patience
-    while (is_there := _is_there(tool, name)) is not False and time.monotonic() < deadline:
+    while (is_there := _is_there(tool, name, deadline)) is not False and time.monotonic() < deadline:
         # Killed first: `podman rm -f` would ask it to end and wait for that.
         for words in (("kill", name), ("rm", "-f", name)) if is_there else ():
-            _answer(tool, *words)
+            _answer(deadline, tool, *words)
         time.sleep(_STEP)
     return is_there is False
 
 
-def _is_there(tool: str, name: str) -> "bool | None":
+def _is_there(tool: str, name: str, deadline: float) -> "bool | None":
     """Whether there is such a container, `None` where the tool does not say."""
-    told = _answer(tool, "ps", "--all", "--filter", f"name={name}", "--format", "{{.Names}}")
+    told = _answer(deadline, tool, "ps", "--all", "--filter", f"name={name}", "--format", "{{.Names}}")
     return None if told is None else name in told.split()
 
 
-def _answer(tool: str, *words: str) -> "str | None":
+def _answer(deadline: float, tool: str, *words: str) -> "str | None":
+    """What the tool prints; `None` where it fails, or does not answer by the deadline."""
     try:
         ran = subprocess.run(
             [tool, *words],
@@ -47,7 +49,7 @@ def _answer(tool: str, *words: str) -> "str | None":
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            timeout=_ANSWER,
+            timeout=max(_LEAST, deadline - time.monotonic()),
             check=False,
             # Ctrl-C is for who waits for the container's end.
             start_new_session=True,

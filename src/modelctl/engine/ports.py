@@ -33,21 +33,23 @@ def check(host: str, port: int) -> None:
 def held(port: int, command: str, *, state_dir: Path | None = None) -> Iterator[None]:
     """Keep other `modelctl serve` of this user from the port: `BusyError` that names the one that has it."""
     path = (state_dir or servers.state_folder()) / "ports" / f"{port}.lock"
-    changes.make_folder(path.parent)
+    changes.make_folder(path.parent, named_by=servers.NAMED_BY)
     try:
         # A link in its place would have something else emptied.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     except OSError as exc:
-        raise changes.translated(exc, doing="lock") from exc
+        raise changes.translated(exc, doing="lock", named_by=servers.NAMED_BY) from exc
     try:
         try:
             lock.take(descriptor)
         except OSError as exc:
             if exc.errno not in {errno.EAGAIN, errno.EACCES}:
-                raise changes.translated(exc, doing="lock") from exc
+                raise changes.translated(exc, doing="lock", named_by=servers.NAMED_BY) from exc
             raise _busy(port, str(_owner(path) or "another `modelctl serve`")) from exc
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(process.to_json(process.this_process(command))).encode(), 0)
+        # The lock holds also where a full disk has no room for whose it is.
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(process.to_json(process.this_process(command))).encode(), 0)
         yield
     finally:
         # Closing frees the lock; the file stays, since another process may be about to lock this very one.

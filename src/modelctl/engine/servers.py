@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +21,8 @@ from modelctl.store import changes
 
 State = Literal["starting", "ready", "stopping", "failed"]
 RUN_PREFIX = "modelctl-"
+# What may name another place for records and logs.
+NAMED_BY = "XDG_STATE_HOME"
 # Unix socket paths end at 104 (macOS) or 108 bytes, and vLLM's names for them take 37.
 _LONGEST_RUN_FOLDER = 60
 _LOGS_KEPT = 50
@@ -97,7 +99,7 @@ def new_id() -> str:
 def log_file(model_id: str, server_id: str, *, state_dir: Path | None = None) -> Path:
     """Where the log of a server goes, created for its user alone: it may hold what people asked."""
     path = logs_folder(state_dir) / f"{model_id.replace('/', '--')}.{datetime.now(UTC):%Y%m%dT%H%M%SZ}.{server_id}.log"
-    changes.write_file(path, "", mode=0o600)
+    changes.write_file(path, "", mode=0o600, named_by=NAMED_BY)
     return path
 
 
@@ -110,9 +112,30 @@ def run_folder(server_id: str, *, temporary: Path) -> Path:
         try:
             folder.mkdir(mode=0o700)
         except OSError as exc:
-            raise changes.translated(exc, doing="create") from exc
+            raise changes.translated(exc, doing="create", named_by="TMPDIR") from exc
         return folder
     raise AssertionError(server_id)
+
+
+@contextlib.contextmanager
+def place(
+    model_id: str, server_id: str, *, temporary: Path, state_dir: Path | None = None
+) -> Iterator[tuple[Path, Path]]:
+    """Create the folder and the log of a server, for a `with` that writes its record: where it fails, nothing stays.
+
+    Only the record would lead to them later.
+    """
+    folder = run_folder(server_id, temporary=temporary)
+    log: Path | None = None
+    try:
+        log = log_file(model_id, server_id, state_dir=state_dir)
+        yield folder, log
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        for path in filter(None, (_file(server_id, state_dir), log)):
+            with contextlib.suppress(OSError):
+                path.unlink()
+        raise
 
 
 def write(record: ServerRecord, *, state_dir: Path | None = None) -> None:
@@ -126,7 +149,7 @@ def write(record: ServerRecord, *, state_dir: Path | None = None) -> None:
         "run_folder": str(record.run_folder),
         "container_tool": record.container_tool and str(record.container_tool),
     }
-    changes.write_file(_file(record.id, state_dir), json.dumps(value, indent=1), mode=0o600)
+    changes.write_file(_file(record.id, state_dir), json.dumps(value, indent=1), mode=0o600, named_by=NAMED_BY)
 
 
 def remove(record: ServerRecord, *, state_dir: Path | None = None) -> None:
@@ -135,7 +158,7 @@ def remove(record: ServerRecord, *, state_dir: Path | None = None) -> None:
     try:
         _file(record.id, state_dir).unlink(missing_ok=True)
     except OSError as exc:
-        raise changes.translated(exc, doing="remove") from exc
+        raise changes.translated(exc, doing="remove", named_by=NAMED_BY) from exc
 
 
 def close(record: ServerRecord, *, state_dir: Path | None = None) -> None:

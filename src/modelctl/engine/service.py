@@ -197,35 +197,40 @@ class _Recorder:
 
 def _record(planned: ServePlan, state_dir: Path | None, *, ttl: float | None, detached: bool) -> ServerRecord:
     server_id, served, settings = servers.new_id(), planned.served, planned.settings
-    run_folder = servers.run_folder(server_id, temporary=planned.temporary)
     pid, image = os.getpid(), planned.engine.image
-    record = ServerRecord(
-        id=server_id,
-        model=served.id,
-        revision=served.commit,
-        path=served.snapshot,
-        url=planned.url,
-        pid=pid,
-        started=process.start_time(pid) or 0,
-        engine_pid=None,
-        state="starting",
-        stage=stages.STARTING.text,
-        since=datetime.now(UTC),
-        requests=None,
-        log=servers.log_file(served.id, server_id, state_dir=state_dir),
-        run_folder=run_folder,
-        host=socket.gethostname(),
-        detached=detached,
-        drain=settings.drain,
-        ttl=ttl,
-        container=container.name(server_id) if image else None,
-        container_tool=image.tool.path if image else None,
-        device=planned.engine.device,
-        headless=settings.is_headless,
-        beside=tuple(model for model in (*(lora.id for lora in settings.loras), draft.named(settings.extra)) if model),
-    )
-    servers.write(record, state_dir=state_dir)
+    with servers.place(served.id, server_id, temporary=planned.temporary, state_dir=state_dir) as (run_folder, log):
+        record = ServerRecord(
+            id=server_id,
+            model=served.id,
+            revision=served.commit,
+            path=served.snapshot,
+            url=planned.url,
+            pid=pid,
+            started=process.start_time(pid) or 0,
+            engine_pid=None,
+            state="starting",
+            stage=stages.STARTING.text,
+            since=datetime.now(UTC),
+            requests=None,
+            log=log,
+            run_folder=run_folder,
+            host=socket.gethostname(),
+            detached=detached,
+            drain=settings.drain,
+            ttl=ttl,
+            container=container.name(server_id) if image else None,
+            container_tool=image.tool.path if image else None,
+            device=planned.engine.device,
+            headless=settings.is_headless,
+            beside=_beside(settings),
+        )
+        servers.write(record, state_dir=state_dir)
     return record
+
+
+def _beside(settings: Settings) -> tuple[str, ...]:
+    names = (*(lora.id for lora in settings.loras), draft.named(settings.extra))
+    return tuple(name for name in names if name is not None)
 
 
 def _start(planned: ServePlan, record: ServerRecord, enclosure: Enclosure) -> Start:
@@ -234,7 +239,7 @@ def _start(planned: ServePlan, record: ServerRecord, enclosure: Enclosure) -> St
     if record.container is not None:
         argv = container.kept(argv, record.container)
     for folder in planned.folders:
-        changes.make_folder(folder)
+        changes.make_folder(folder, named_by="XDG_CACHE_HOME")
     return Start(
         argv=argv,
         environ=environ | private,

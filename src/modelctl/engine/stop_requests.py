@@ -15,10 +15,11 @@ _ONE_PRESS = 0.2
 class StopRequests:
     """The signals that ask for the end, noted instead of obeyed, so that the server is ended first.
 
-    A context manager of the main thread. What was ignored before (`nohup`) stays ignored.
+    A context manager of the main thread. What was ignored before (`nohup`) stays ignored; what was blocked, because it
+    was to wait for these handlers, comes now.
     """
 
-    _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
         self._first: signal.Signals | None = None
@@ -32,11 +33,12 @@ class StopRequests:
         self._wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         self._before = {
             number: signal.signal(number, self._note)
-            for number in self._SIGNALS
+            for number in self.SIGNALS
             if signal.getsignal(number) is not signal.SIG_IGN
         }
         # Only to be woken by a child's end.
         self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.SIGNALS)
         return self
 
     def __exit__(

@@ -17,10 +17,11 @@ from modelctl.store import deletion, layout, ownership
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _NOT_ALLOWED = {1, 13, 30}  # EPERM, EACCES, EROFS
 _SYNC_ONE_BY_ONE = 16
+_MODELS = "--models-dir"
 
 
-def translated(exc: OSError, *, doing: str) -> ModelctlError:
-    """The failure of a write as the user meets it."""
+def translated(exc: OSError, *, doing: str, named_by: str = _MODELS) -> ModelctlError:
+    """The failure of a write as the user meets it. `named_by`, here and below, can name another folder for it."""
     if exc.errno == errno.EISDIR and exc.filename2:
         # A rename: not the temporary name is what is wrong.
         return _in_the_way(Path(os.fsdecode(exc.filename2)))
@@ -31,17 +32,17 @@ def translated(exc: OSError, *, doing: str) -> ModelctlError:
     if exc.errno == errno.EFBIG:
         return NoRoomError(
             what,
-            hint="its file system, or `ulimit -f`, allows no file so large: name another folder with `--models-dir`",
+            hint=f"its file system, or `ulimit -f`, allows no file so large: name another folder with `{named_by}`",
         )
     if exc.errno in _NOT_ALLOWED:
-        return NotAllowedError(what, hint=_way_in(exc))
+        return NotAllowedError(what, hint=_way_in(exc, named_by))
     return ModelctlError(what, hint="look at the path with `ls -ld`, then run the same command again")
 
 
-def _way_in(exc: OSError) -> str:
+def _way_in(exc: OSError, named_by: str) -> str:
     """What to do where a write is not allowed: the path that failed may be one that is still to be made."""
     if exc.errno == errno.EROFS:
-        return "it is on a read-only file system: name another folder with `--models-dir`"
+        return f"it is on a read-only file system: name another folder with `{named_by}`"
     if not exc.filename:
         return "see who owns it with `modelctl status`"
     path = Path(os.fsdecode(exc.filename))
@@ -55,7 +56,7 @@ def _in_the_way(path: Path) -> ModelctlError:
     )
 
 
-def make_folder(folder: Path) -> None:
+def make_folder(folder: Path, *, named_by: str = _MODELS) -> None:
     """Create a folder and what is above it; a file in its place is the user's to decide on."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,14 +65,14 @@ def make_folder(folder: Path) -> None:
         if in_the_way.is_symlink() and not in_the_way.exists():
             raise ModelctlError(
                 f"`{in_the_way}` is a link to `{in_the_way.readlink()}`, which is not there",
-                hint="mount the disk that it leads to, or name another folder with `--models-dir`",
+                hint=f"mount the disk that it leads to, or name another folder with `{named_by}`",
             ) from exc
         raise ModelctlError(
             f"`{in_the_way}` is a file where a folder should be",
-            hint="move it away, or name another folder with `--models-dir`",
+            hint=f"move it away, or name another folder with `{named_by}`",
         ) from exc
     except OSError as exc:
-        raise translated(exc, doing="create") from exc
+        raise translated(exc, doing="create", named_by=named_by) from exc
 
 
 def make_hub(hub: Path) -> None:
@@ -134,7 +135,9 @@ def refuse_folders(files: Iterable[Path]) -> None:
                 raise _in_the_way(path)
 
 
-def write_file(path: Path, text: str, *, mode: int | None = None, via: Path | None = None) -> None:
+def write_file(
+    path: Path, text: str, *, mode: int | None = None, via: Path | None = None, named_by: str = _MODELS
+) -> None:
     """Replace a small file: temporary name, content, fsync, rename, fsync of the folder.
 
     Keeps the mode of the file that it replaces, and its owner where that is allowed; a new one gets `mode`, else what
@@ -143,12 +146,12 @@ def write_file(path: Path, text: str, *, mode: int | None = None, via: Path | No
     """
     before: os.stat_result | None = None
     try:
-        make_folder(path.parent)
+        make_folder(path.parent, named_by=named_by)
         with contextlib.suppress(FileNotFoundError):
             before = path.stat()
             mode = stat.S_IMODE(before.st_mode) if mode is None else mode
         if via is not None:
-            make_folder(via)
+            make_folder(via, named_by=named_by)
         temporary = (via or path.parent) / f".{path.name}.{secrets.token_hex(4)}.tmp"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
@@ -167,7 +170,9 @@ def write_file(path: Path, text: str, *, mode: int | None = None, via: Path | No
             raise
         sync_folder(path.parent)
     except OSError as exc:
-        raise translated(exc, doing="write") from exc
+        # What comes of the content tells no name.
+        exc.filename = exc.filename or str(path)
+        raise translated(exc, doing="write", named_by=named_by) from exc
 
 
 def sync_folder(folder: Path) -> None:
