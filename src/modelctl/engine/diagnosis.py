@@ -10,7 +10,7 @@ from modelctl.engine import causes
 from modelctl.engine.causes import Cause
 
 # "(EngineCore pid=9240) ERROR 11-22 21:52:21 [core.py:1510] ValueError: ...": a process of the engine, its error.
-_PREFIX = re.compile(r"^\((?P<process>\w+)[^)]*\)\s+")
+_PREFIX = re.compile(r"^\((?P<process>\w+)(?:[^\w)][^)]*)?\)\s+")
 _LOGGED = re.compile(r"^(?P<level>[A-Z]+) [\d-]+ [\d:]+ \[[^\]]*\] ?(?P<text>.*)$")
 _EXCEPTION = re.compile(
     r"^(?:[A-Za-z_]\w*\.)*(?P<name>[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Warning)|Exception|SystemExit)"

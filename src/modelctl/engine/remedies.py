@@ -71,10 +71,11 @@ def rank(words: Words) -> Words:
 
 
 def first_module(words: Words) -> Words:
-    """The first of many names."""
+    """The first of many names, which a long line may not hold all."""
     names = [*dict.fromkeys(re.findall(r"'([^']+)'", words["modules"]))]
     first = f"`{names[0]}`" if names else "modules"
-    return {"modules": f"{first} and {len(names) - 1} more" if len(names) > 1 else first}
+    more = f"at least {len(names) - 1}" if words["modules"].endswith("...") else f"{len(names) - 1}"
+    return {"modules": f"{first} and {more} more" if len(names) > 1 else first}
 
 
 def capability(words: Words) -> Words:

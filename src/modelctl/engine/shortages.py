@@ -1,6 +1,7 @@
 """What vLLM says where the machine is not what it would need (a table).
 
 The lines are those of vLLM 0.11 to 0.33 and of the libraries below it. Of two that fit, the first holds.
+A line may hold what a model says: every gap has an end, so that none takes long to compare.
 """
 
 from modelctl.engine import remedies
@@ -13,14 +14,14 @@ TABLE = (
     # Memory: what is asked for, and what there is.
     row(
         "memory",
-        r"max seq len \((?P<wanted>\d+)\).*?\((?P<needed>[\d.]+) GiB KV cache is needed.*?"
-        r"available KV cache memory \((?P<given>[\d.]+) GiB\).*?estimated maximum model length is (?P<fits>\d+)",
+        r"max seq len \((?P<wanted>\d+)\).{0,200}?\((?P<needed>\d{1,9}(?:\.\d+)?) GiB KV cache is needed.{0,200}?"
+        r"available KV cache memory \((?P<given>[\d.]+) GiB\).{0,200}?estimated maximum model length is (?P<fits>\d+)",
         "a context of {wanted} tokens needs {needed} GiB of KV cache, and there are {given} GiB",
         "`--max-model-len {fits}` fits",
     ),
     row(
         "memory",
-        r"max seq len \((?P<wanted>\d+)\).*?\((?P<needed>[\d.]+) GiB KV cache is needed.*?"
+        r"max seq len \((?P<wanted>\d+)\).{0,200}?\((?P<needed>\d{1,9}(?:\.\d+)?) GiB KV cache is needed.{0,200}?"
         r"available KV cache memory \((?P<given>[\d.]+) GiB\)",
         "a context of {wanted} tokens needs {needed} GiB of KV cache, and there are {given} GiB",
         "`-- --kv-cache-memory-bytes {bytes}` would hold it, or a smaller `--max-model-len`",
@@ -42,7 +43,7 @@ TABLE = (
     ),
     row(
         "memory",
-        r"Available memory on node \d+ \((?P<free>[\d.]+)/[\d.]+ GiB\).*requested memory for kv "
+        r"Available memory on node \d+ \((?P<free>[\d.]+)/[\d.]+ GiB\).{0,200}requested memory for kv "
         r"\((?P<left>-[\d.]+|0\.0)/(?P<share>[\d.]+) GiB\)",
         "its share of the memory, {share} GiB, is used up before the KV cache gets any",
         "a greater `--gpu-memory-utilization`, or `-- --kv-cache-memory-bytes {fits}` at most",
@@ -50,7 +51,8 @@ TABLE = (
     ),
     row(
         "memory",
-        r"Available memory on node \d+ \((?P<free>[\d.]+)/[\d.]+ GiB\).*requested memory for kv \((?P<wanted>[\d.]+)",
+        r"Available memory on node \d+ \((?P<free>[\d.]+)/[\d.]+ GiB\).{0,200}requested memory for kv "
+        r"\((?P<wanted>[\d.]+)",
         "the KV cache would take {wanted} GiB, and {free} GiB of memory are free",
         "`-- --kv-cache-memory-bytes {fits}` at most, or a smaller `--max-model-len`",
         more=remedies.cache_that_fits,
@@ -73,7 +75,7 @@ TABLE = (
     row(
         "memory",
         r"/dev/shm|shared memory segment|unable to (?:mmap|write to file|open shared memory)|"  # noqa: S108 - a text
-        r"Bus error|exit code: -7\b|Failed core proc\(s\): \{[^}]*: -7\b",
+        r"Bus error|exit code: -7\b|Failed core proc\(s\): \{[^}]{0,500}: -7\b",
         "the shared memory `/dev/shm` is too small for what its processes hand to each other",
         "`df -h /dev/shm` shows it; a container gets more by `--shm-size 8g` or `--ipc=host`",
     ),
@@ -106,19 +108,20 @@ TABLE = (
     row(
         "device",
         r"no kernel image is available|has no attribute 'init_cpu_memory_env'|exit code: -4\b|"
-        r"Failed core proc\(s\): \{[^}]*: -4\b|Illegal instruction",
+        r"Failed core proc\(s\): \{[^}]{0,500}: -4\b|Illegal instruction",
         "this build of vLLM has no code for this machine's processor or GPU",
         _ANOTHER_BUILD,
     ),
     row(
         "device",
-        r"(?P<library>lib(?:cuda|cudart|cublas\w*|cudnn|nccl|nvrtc|torch_cuda|amdhip64)\.so[\w.]*): cannot open shared",
+        r"(?P<library>lib(?:cuda|cudart|cublas\w{0,20}|cudnn|nccl|nvrtc|torch_cuda|amdhip64)\.so[\w.]{0,30}): "
+        r"cannot open shared",
         "the library `{library}` of another device is not here, for which this build of vLLM was made",
         _ANOTHER_BUILD,
     ),
     row(
         "arguments",
-        r"Bfloat16 is only supported on GPUs.*?Your (?P<gpu>.+?) GPU ",
+        r"Bfloat16 is only supported on GPUs.{0,200}?Your (?P<gpu>.{1,100}?) GPU ",
         "the GPU, {gpu}, does not compute in bfloat16",
         "`-- --dtype half`",
     ),
