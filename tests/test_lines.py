@@ -6,9 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from modelctl.engine import diagnosis, logs
+from modelctl.engine import container, diagnosis, faults, logs, shortages
 from modelctl.engine.stages import Course
+from modelctl.engine.standstill import Standstill
 from tests.standin.servers import TINY, Yard
 from tests.test_causes import LINES, lines_of
 
@@ -100,3 +103,107 @@ def test_a_hostile_model_does_not_keep_serve_from_its_end(yard: Yard) -> None:
     done = yard("serve", TINY, "--port", "0", env={"STANDIN_SAY": said, "STANDIN_EXIT": "1"}, timeout=30)
     assert (done.code, "max seq len (1)" in done.stderr) == (1, True)
     assert max(map(len, done.stderr.splitlines())) < 10_000
+
+
+# What stands where vLLM writes a number of its own.
+NUMBERS = (
+    "",
+    "0",
+    "0.0",
+    ",",
+    "1,",
+    ".",
+    "1.",
+    "1.2.3",
+    "-1",
+    "1e9",
+    "nan",
+    "\u0663",
+    "\u00b2",
+    "99999",
+    "9" * 9,
+    "9" * 400,
+)
+LONG = ("9" * 5000, f"0.{'0' * 300}1", f"{'9' * 9}.{'9' * 400}", f"9{',9' * 3000}")
+
+# Lines that a start is followed by.
+OF_A_START = (
+    "Loading safetensors checkpoint shards: 50% Completed | 1/2 [00:00<00:00, 1.2it/s]",
+    "Loading weights took 1.25 seconds",
+    "KV cache size: 19,456 tokens, Maximum concurrency for 2,048 tokens per request: 9.50x",
+    "Maximum concurrency for 2,048 tokens per request: 9.50x",
+    "Capturing CUDA graphs (decode, FULL):  10%|x   | 3/35 [00:01<00:09]",
+    "Supported tasks: ['generate']",
+    "(modelctl pid=1) INFO 11-22 21:52:07 [serve] ready after 1.5 s",
+)
+OF_A_PATTERN = sorted({each.pattern.pattern for each in (*shortages.TABLE, *faults.TABLE)})
+
+
+def read(folder: Path, *lines: str) -> None:
+    """Have every reader read a log, which lies in a folder of its own and ends with these lines."""
+    path = folder / "acme--tiny.20261123T000000Z.00000001.log"
+    path.write_text("\n".join(["KV cache size: 1 tokens", *lines, ""]), encoding="utf-8", errors="replace")
+    (log,) = logs.kept(folder)
+    assert len(list(logs.lines(log))) >= len(lines)
+    logs.last_start(folder, TINY)
+    course, standstill = Course(weights=10**9), Standstill(0, members=lambda _: ())
+    for at, line in enumerate(logs.LogReader(path).lines()):
+        standstill.heard([line], got_further=course.heard(line, at=float(at)))
+        assert len(course.stage.text) < 2 * logs.LONGEST
+    diagnosis.cause(logs.last_lines(path), model=TINY)
+    container.refusal(logs.last_lines(path))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "KV cache size: , tokens",
+        "KV cache size: 5 tokens, Maximum concurrency for 1 tokens per request: 1.2.3x",
+        f"Loading pt checkpoint shards: 1% Completed | {LONG[0]}/1",
+        "Loading pt checkpoint shards: 1% Completed | 1/0",
+        f"Supported tasks: [{'(' * 5000}]",
+        "Supported tasks: [{{}: 1}]",
+        "ValueError: Free memory on device cuda:0 (0.0/0.0 GiB) on startup is less than",
+        "ValueError: Free memory on device cuda:0 (1.2.3/1 GiB) on startup is less than",
+        f"ValueError: Free memory on device cuda:0 ({'9' * 9}/{LONG[1]} GiB) on startup is less than",
+        "ValueError: Total number of attention heads (0) must be divisible by tensor parallel size (2)",
+        f"ValueError: LoRA rank {LONG[0]} is greater than max_lora_rank 1",
+        f"(modelctl pid=1) INFO 11-22 21:52:07 [serve] ready after {'9' * 400}.0 s",
+    ],
+)
+def test_what_makes_no_sense_is_passed_over(line: str, tmp_path: Path) -> None:
+    read(tmp_path, line)
+
+
+def test_heads_beyond_number_are_not_counted(tmp_path: Path) -> None:
+    begun = time.perf_counter()
+    read(
+        tmp_path,
+        f"ValueError: Total number of attention heads ({'9' * 12}) must be divisible by tensor parallel size (2)",
+    )
+    assert time.perf_counter() - begun < 5
+
+
+@pytest.mark.parametrize("said", [*OF_A_START, *(line for line, *_ in LINES)])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_stands_where_a_number_stood_is_read(said: str, tmp_path: Path, data: st.DataObject) -> None:
+    number = st.sampled_from((*NUMBERS, *LONG))
+    read(tmp_path, re.sub(r"\d[\d.,]*", lambda _: data.draw(number), said))
+
+
+@pytest.mark.parametrize("pattern", OF_A_PATTERN)
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_fits_a_row_of_a_table_is_read(pattern: str, tmp_path: Path, data: st.DataObject) -> None:
+    line = data.draw(st.from_regex(pattern))
+    number = st.sampled_from(NUMBERS)
+    read(
+        tmp_path, line, f"ValueError: {line}", re.sub(r"\d[\d.,]*", lambda _: data.draw(number), f"ValueError: {line}")
+    )
+
+
+def test_a_server_is_not_ended_for_what_its_log_says(yard: Yard) -> None:
+    record = yard.detach(STANDIN_SAY="KV cache size: , tokens\nKV cache size: 5 tokens\nSupported tasks: [{{}: 1}]")
+    assert yard("stop").code == 0
+    yard.assert_nothing_is_left(record)

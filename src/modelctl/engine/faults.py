@@ -1,7 +1,8 @@
 """What vLLM says where the model, the arguments or its own environment are not right (a table).
 
 The lines are those of vLLM 0.11 to 0.33 and of the libraries below it. Of two that fit, the first holds.
-A line may hold what a model says: every gap has an end, so that none takes long to compare.
+A line may hold what a model says: every gap has an end, so that none takes long to compare, and so has
+every number with which something is computed.
 """
 
 from modelctl.engine import remedies
@@ -51,7 +52,7 @@ TABLE = (
     ),
     row(
         "arguments",
-        r"LoRA rank (?P<rank>\d+) is greater than max_lora_rank (?P<most>\d+)",
+        r"LoRA rank (?P<rank>\d{1,9}) is greater than max_lora_rank (?P<most>\d+)",
         "an adapter has rank {rank}, and vLLM is told to take at most {most}",
         "`-- --max-lora-rank {fits}`",
         more=remedies.rank,

@@ -187,7 +187,7 @@ class _Reader:
             if self._time is not None and found < self._time - timedelta(days=180):
                 self._year += 1
                 found = datetime(self._year, *numbers).astimezone()  # type: ignore[arg-type]
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         return found.astimezone(UTC)
 
