@@ -15,14 +15,14 @@ TABLE = (
     # Memory: what is asked for, and what there is.
     row(
         "memory",
-        rf"max seq len \((?P<wanted>\d+)\).{{0,200}}?\((?P<needed>{NUMBER}) GiB KV cache is needed.{{0,200}}?"
-        r"available KV cache memory \((?P<given>[\d.]+) GiB\).{0,200}?estimated maximum model length is (?P<fits>\d+)",
+        rf"max seq len \((?P<wanted>\d+)\).{{0,20}}?\((?P<needed>{NUMBER}) GiB KV cache is needed.{{0,100}}?"
+        r"available KV cache memory \((?P<given>[\d.]+) GiB\).{0,100}?estimated maximum model length is (?P<fits>\d+)",
         "a context of {wanted} tokens needs {needed} GiB of KV cache, and there are {given} GiB",
         "`--max-model-len {fits}` fits",
     ),
     row(
         "memory",
-        rf"max seq len \((?P<wanted>\d+)\).{{0,200}}?\((?P<needed>{NUMBER}) GiB KV cache is needed.{{0,200}}?"
+        rf"max seq len \((?P<wanted>\d+)\).{{0,20}}?\((?P<needed>{NUMBER}) GiB KV cache is needed.{{0,100}}?"
         r"available KV cache memory \((?P<given>[\d.]+) GiB\)",
         "a context of {wanted} tokens needs {needed} GiB of KV cache, and there are {given} GiB",
         "`-- --kv-cache-memory-bytes {bytes}` would hold it, or a smaller `--max-model-len`",
