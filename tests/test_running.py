@@ -356,6 +356,17 @@ def test_a_start_that_failed_and_hangs_is_ended_with_its_cause(yard: Yard) -> No
 
 
 @pytest.mark.sweep
+def test_a_thread_that_fails_ends_no_start(yard: Yard) -> None:
+    said = (
+        "Exception in thread Thread-3 (_report_usage):\nTraceback (most recent call last):\nOSError: [Errno 101] No way"
+    )
+    record = yard.detach(STANDIN_LOAD="20", STANDIN_SAY=said)
+    assert record.state == "ready"
+    assert yard("stop").code == 0
+    yard.assert_nothing_is_left(record)
+
+
+@pytest.mark.sweep
 def test_a_server_that_does_not_end_is_killed_by_stop(yard: Yard) -> None:
     """What watches it is, by its record, a process that hears of no request to end."""
     record = yard.detach("--", "--shutdown-timeout", "1")

@@ -21,6 +21,24 @@ from modelctl.errors import BusyError, NotFoundError, UsageError
 from tests.serving import await_true, is_running
 from tests.standin.servers import record_of
 
+TRACEBACK = "Traceback (most recent call last):"
+DURING = "During handling of the above exception, another exception occurred:"
+# A process that reads, and computes next to nothing.
+READS = """
+import time
+print(flush=True)
+with open("/dev/zero", "rb", buffering=0) as file:
+    while True:
+        file.read(2**16)
+        time.sleep(0.05)
+"""
+# A process that cannot be interrupted, as one that waits for a disk: its child has the memory of both, and sleeps.
+WAITS = """
+import ctypes, time
+print(flush=True)
+ctypes.CDLL(None).vfork()
+time.sleep(300)
+"""
 # A process that leads a session, with a child in a group of its own; both ignore SIGTERM.
 FAMILY = """
 import signal, subprocess, sys, time
@@ -172,29 +190,64 @@ class TestStandstill:
     @pytest.mark.parametrize(
         "lines",
         [
-            ["Exception ignored in: <x>", "Traceback (most recent call last):"],
+            ["Exception ignored in: <x>", TRACEBACK],
             ["(EngineCore pid=1) ERROR 11-22 21:52:07 [a.py:1] Traceback (most recent call last):"],
             ["loading"],
+            ["Exception in thread Thread-3 (_report_usage):", TRACEBACK, "OSError: [Errno 101] Network is unreachable"],
+            [
+                "(APIServer pid=1) Exception in thread Thread-3 (_report_usage):",
+                f"(APIServer pid=1) {TRACEBACK}",
+                "(APIServer pid=1) socket.gaierror: [Errno -2] Name or service not known",
+                "(APIServer pid=1) ",
+                "(APIServer pid=1) The above exception was the direct cause of the following exception:",
+                "(APIServer pid=1) ",
+                f"(APIServer pid=1) {TRACEBACK}",
+            ],
+            ["--- Logging error ---", TRACEBACK],
+            ["Task exception was never retrieved", "future: <Task finished name='Task-1'>", TRACEBACK],
         ],
     )
-    def test_not_for_silence_alone(self, leader: subprocess.Popen[bytes], lines: list[str]) -> None:
+    def test_not_for_silence_or_what_the_main_thread_does_not_mind(
+        self, leader: subprocess.Popen[bytes], lines: list[str]
+    ) -> None:
         found = Standstill(leader.pid, patience=0)
-        found.heard(lines, got_further=False)
+        for line in lines:
+            found.heard([line], got_further=False)
         assert not any(found.is_lasting() for _ in range(3))
+        # The main thread may still fail, also in a chain of its own.
+        found.heard([TRACEBACK, "KeyError: 1", "", DURING, "", TRACEBACK], got_further=False)
+        await_true(found.is_lasting, seconds=5)
+
+    @pytest.mark.parametrize("code", [READS, WAITS])
+    def test_not_while_anything_is_read_or_a_disk_waited_for(self, code: str) -> None:
+        busy = subprocess.Popen([sys.executable, "-S", "-c", code], start_new_session=True, stdout=subprocess.PIPE)
+        try:
+            assert busy.stdout is not None
+            assert busy.stdout.readline()
+            found = Standstill(busy.pid, patience=0.6)
+            found.heard([TRACEBACK], got_further=False)
+            assert_not_lasting(found, seconds=1.5)
+        finally:
+            group.end(busy.pid)
+            busy.communicate()
 
     @pytest.mark.sweep
-    def test_not_while_anything_happens(self) -> None:
+    def test_not_while_anything_is_computed(self) -> None:
         busy = subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"], start_new_session=True)
         try:
             found = Standstill(busy.pid, patience=0.6)
-            found.heard(["Traceback (most recent call last):"], got_further=False)
-            deadline = time.monotonic() + 2
-            while time.monotonic() < deadline:
-                assert not found.is_lasting()
-                time.sleep(0.05)
+            found.heard([TRACEBACK], got_further=False)
+            assert_not_lasting(found, seconds=2)
         finally:
             busy.kill()
             busy.wait()
+
+
+def assert_not_lasting(found: Standstill, *, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert not found.is_lasting()
+        time.sleep(0.05)
 
 
 def test_a_sweep_removes_no_folder_that_is_not_a_servers(dead: ServerRecord, state_dir: Path, tmp_path: Path) -> None:

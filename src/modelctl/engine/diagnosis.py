@@ -10,7 +10,7 @@ from modelctl.engine import causes
 from modelctl.engine.causes import Cause
 
 # "(EngineCore pid=9240) ERROR 11-22 21:52:21 [core.py:1510] ValueError: ...": a process of the engine, its error.
-_PREFIX = re.compile(r"^\((?P<process>\w+)[^)]*\)\s+")
+_PREFIX = re.compile(r"^\((?P<process>\w+)(?:[^\w)][^)]*)?\)\s+")
 _LOGGED = re.compile(r"^(?P<level>[A-Z]+) [\d-]+ [\d:]+ \[[^\]]*\] ?(?P<text>.*)$")
 _EXCEPTION = re.compile(
     r"^(?:[A-Za-z_]\w*\.)*(?P<name>[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Warning)|Exception|SystemExit)"
@@ -27,18 +27,33 @@ _SHADOWS = (
     "WorkerProc initialization failed",
     "Executor failed.",
 )
+# What Python, its threads, its loggers and asyncio say before they tell of an exception that did not end a program.
+_GOES_ON = ("Exception ignored in", "Exception in thread ", "--- Logging error ---", "future: <", "handle: <")
+_CHAINED = (
+    "During handling of the above exception, another exception occurred:",
+    "The above exception was the direct cause of the following exception:",
+)
 
 
-def begins_traceback(line: str) -> bool:
+def said(line: str) -> str:
+    """A line without the name of the process that says it."""
+    prefix = _PREFIX.match(line)
+    return line[prefix.end() if prefix else 0 :].rstrip()
+
+
+def begins_traceback(text: str) -> bool:
     """Whether Python itself begins to tell of an exception here, which nobody caught: a logger would say who it is."""
-    prefix = _PREFIX.match(line)
-    return line[prefix.end() if prefix else 0 :].rstrip() == "Traceback (most recent call last):"
+    return text == "Traceback (most recent call last):"
 
 
-def is_ignored(line: str) -> bool:
-    """Whether a line says of the exception that follows that Python goes on without minding it."""
-    prefix = _PREFIX.match(line)
-    return line[prefix.end() if prefix else 0 :].startswith("Exception ignored in")
+def goes_on(text: str) -> bool:
+    """Whether it is said of the exception that follows that the main thread goes on."""
+    return text.startswith(_GOES_ON)
+
+
+def is_chained(text: str) -> bool:
+    """Whether it is said of the exception that follows that it came of the one before."""
+    return text in _CHAINED
 
 
 def cause(lines: Sequence[str], *, model: str) -> Cause | None:

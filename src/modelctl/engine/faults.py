@@ -1,6 +1,8 @@
 """What vLLM says where the model, the arguments or its own environment are not right (a table).
 
 The lines are those of vLLM 0.11 to 0.33 and of the libraries below it. Of two that fit, the first holds.
+A line may hold what a model says: every gap has an end, so that none takes long to compare, and so has
+every number with which something is computed.
 """
 
 from modelctl.engine import remedies
@@ -50,7 +52,7 @@ TABLE = (
     ),
     row(
         "arguments",
-        r"LoRA rank (?P<rank>\d+) is greater than max_lora_rank (?P<most>\d+)",
+        r"LoRA rank (?P<rank>\d{1,9}) is greater than max_lora_rank (?P<most>\d+)",
         "an adapter has rank {rank}, and vLLM is told to take at most {most}",
         "`-- --max-lora-rank {fits}`",
         more=remedies.rank,
@@ -72,7 +74,7 @@ TABLE = (
     ),
     row(
         "model",
-        r"Model architectures \[?'?(?P<type>[\w, ']+?)'?\]? (?:are not supported|failed to be inspected)",
+        r"Model architectures \[?'?(?P<type>[\w, ']{1,200}?)'?\]? (?:are not supported|failed to be inspected)",
         "this vLLM does not know the architecture `{type}`",
         _NEWER,
     ),
@@ -121,7 +123,7 @@ TABLE = (
     ),
     row(
         "model",
-        r"(?P<why>start \(\d+\) \+ length .+ exceeds dimension .+?|"
+        r"(?P<why>start \(\d+\) \+ length .{1,100} exceeds dimension .+?|"
         r"size mismatch for .+?|Attempted to load weight .+?)\.?$",
         "its weights have other shapes than its configuration says: {why}",
         _COMPARE,
@@ -142,13 +144,13 @@ TABLE = (
     row(
         "model",
         r"Invalid repository ID or local directory specified: '(?P<path>/[^']+)'|"
-        r"(?P<other>/\S+) does not appear to have a file named config\.json",
+        r"(?<!\S)(?P<other>/\S+) does not appear to have a file named config\.json",
         "there is no `config.json` in `{path}{other}`",
         _MEND,
     ),
     row(
         "model",
-        r"Repo id must be in the form .*?: '(?P<path>[/.~][^']*)'",
+        r"Repo id must be in the form .{0,200}?: '(?P<path>[/.~][^']*)'",
         "there is no folder `{path}`",
         "`modelctl list` shows whether the model is still here",
     ),
@@ -160,7 +162,8 @@ TABLE = (
     ),
     row(
         "model",
-        r"While loading (?P<path>.+?), expected target modules in .*? but received \[(?P<modules>[^\]]*)",
+        r"While loading (?P<path>[^,]{1,400}), expected target modules in .{0,1000}? but received "
+        r"\[(?P<modules>[^\]]*)",
         "the adapter in `{path}` does not fit the model, which has no {modules}",
         "an adapter made for this model; `modelctl show` names the model that one was made for",
         more=remedies.first_module,
@@ -212,7 +215,7 @@ TABLE = (
     # Often by the kernel for want of memory: its own count tells.
     row(
         "engine",
-        r"Failed core proc\(s\): \{[^}]*'(?P<who>\w+)': -9\b",
+        r"Failed core proc\(s\): \{[^}]{0,500}'(?P<who>\w+)': -9\b",
         "its process `{who}` was killed",
         "`dmesg` may say by whom",
     ),

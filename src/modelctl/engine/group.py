@@ -15,6 +15,7 @@ _TIDYING = 2.0
 # How long a killed process may take to be gone: the system gives back much memory, and that of devices, in its time.
 _LAST_WAIT = 20.0
 _RESIDENT = re.compile(r"^Rss(Anon|File|Shmem):\s+(\d+) kB$", re.MULTILINE)
+_READ = re.compile(rb"^(?:rchar|read_bytes): (\d+)$", re.MULTILINE)
 _STEP = 0.02
 
 
@@ -51,6 +52,33 @@ def _ticks(pid: int) -> int | None:
     except OSError:
         return None
     return sum(int(word) for word in stat[stat.rindex(b")") + 2 :].split()[11:13])
+
+
+def bytes_read(pids: Iterable[int]) -> int:
+    """Bytes that the processes of a server have read, also by files in their memory, where the system tells.
+
+    It falls when one of them ends.
+    """
+    found = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            found += sum(int(count) for count in _READ.findall((_PROC / str(pid) / "io").read_bytes()))
+    return found
+
+
+def waits_for_disk(pids: Iterable[int]) -> bool:
+    """Whether a thread of the processes of a server waits for a disk, or for another machine that has the files."""
+    for pid in pids:
+        threads: list[Path] = []
+        with contextlib.suppress(OSError):
+            threads = [*(_PROC / str(pid) / "task").iterdir()]
+        for thread in threads:
+            # A thread may end while we read of it.
+            with contextlib.suppress(OSError):
+                stat = (thread / "stat").read_bytes()
+                if stat[stat.rindex(b")") + 2 :].startswith(b"D"):
+                    return True
+    return False
 
 
 def members(leader: int) -> tuple[int, ...]:

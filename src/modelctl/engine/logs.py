@@ -12,13 +12,15 @@ from itertools import chain
 from pathlib import Path
 
 _LAST = 4 * 2**20
+# More of a line is not read for what it means: what a model brings can stand in it, of any length.
+LONGEST = 8192
 _CHUNK = 1 << 20
 _END = re.compile(rb"[\r\n]")
 # "ORG--NAME.20261122T235700Z.002fe3f8.log"
 _NAME = re.compile(r"(?P<model>.+)\.(?P<time>\d{8}T\d{6}Z)\.(?P<id>[0-9a-f]{8})\.log")
 # "(EngineCore pid=9240) INFO 11-22 21:52:21 [core.py:1510]": local time, without a year.
-_READY = re.compile(rb"^\(modelctl pid=\d+\) INFO \S+ \S+ \[serve\] ready after (\d+\.\d) s$", re.MULTILINE)
-_STAMP = re.compile(r"^(?:\(\w+[^)]*\)\s+)?[A-Z]+ (\d\d)-(\d\d) (\d\d):(\d\d):(\d\d) \[")
+_READY = re.compile(rb"^\(modelctl pid=\d+\) INFO \S+ \S+ \[serve\] ready after (\d{1,7}\.\d) s$", re.MULTILINE)
+_STAMP = re.compile(r"^(?:\(\w+(?:[^\w)][^)]*)?\)\s+)?[A-Z]+ (\d\d)-(\d\d) (\d\d):(\d\d):(\d\d) \[")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,14 +50,14 @@ class LogReader:
         self._rest = ""
 
     def lines(self) -> list[str]:
-        """The whole lines that came since the last call; none of a log that somebody has taken away."""
+        """The whole lines that came since the last call, long ones cut; none of a log that somebody has taken away."""
         new = b""
         with contextlib.suppress(OSError), self._path.open("rb") as log:
             log.seek(self._at)
             new = log.read()
         self._at += len(new)
         text = self._rest + new.decode("utf-8", "replace")
-        *whole, self._rest = text.replace("\r", "\n").split("\n")
+        *whole, self._rest = _cut(text)
         return whole
 
 
@@ -91,11 +93,11 @@ def newest(found: Iterable[Log], text: str) -> Log | None:
 
 
 def last_lines(path: Path) -> list[str]:
-    """The last lines of a log, where a failure tells of itself; none where there is none any more."""
+    """The last lines of a log, where a failure tells of itself, long ones cut; none where there is none any more."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _LAST))
-            return _split(file.read().decode("utf-8", "replace"))
+            return _cut(file.read().decode("utf-8", "replace"))
     except OSError:
         return []
 
@@ -185,7 +187,7 @@ class _Reader:
             if self._time is not None and found < self._time - timedelta(days=180):
                 self._year += 1
                 found = datetime(self._year, *numbers).astimezone()  # type: ignore[arg-type]
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         return found.astimezone(UTC)
 
@@ -210,5 +212,7 @@ def _from(found: Iterable[Line], since: datetime | None) -> Iterator[Line]:
     return (line for line in found if since is None or (line.time is not None and line.time >= since))
 
 
-def _split(text: str) -> list[str]:
-    return text.replace("\r", "\n").split("\n")
+def _cut(text: str) -> list[str]:
+    """The lines of a text, for all who read a meaning into them; one that is cut ends in `...`."""
+    lines = text.replace("\r", "\n").split("\n")
+    return [line if len(line) <= LONGEST else f"{line[:LONGEST]}..." for line in lines]

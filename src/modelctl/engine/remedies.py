@@ -28,8 +28,9 @@ def cache_that_is_needed(words: Words) -> Words:
 
 
 def share_that_is_free(words: Words) -> Words:
-    """The share of a device's memory that nobody else has."""
-    share = math.floor(float(words["free"]) / float(words["total"]) * 100) / 100
+    """The share of a device's memory that nobody else has; of a device without any there is none."""
+    total = float(words["total"])
+    share = math.floor(float(words["free"]) / total * 100) / 100 if total else 0.0
     return {"share": f"{max(share, 0.01):.2f}"}
 
 
@@ -48,7 +49,7 @@ def divisors(words: Words) -> Words:
     heads, size = int(words["heads"]), int(words["size"])
     sizes = [count for count in range(1, heads + 1) if heads % count == 0]
     return {
-        "fits": str(max(count for count in sizes if count <= max(size, 1))),
+        "fits": str(max((count for count in sizes if count <= size), default=1)),
         "sizes": ", ".join(str(count) for count in sizes if 1 < count <= 64) or "1",
     }
 
@@ -71,10 +72,11 @@ def rank(words: Words) -> Words:
 
 
 def first_module(words: Words) -> Words:
-    """The first of many names."""
+    """The first of many names, which a long line may not hold all."""
     names = [*dict.fromkeys(re.findall(r"'([^']+)'", words["modules"]))]
     first = f"`{names[0]}`" if names else "modules"
-    return {"modules": f"{first} and {len(names) - 1} more" if len(names) > 1 else first}
+    more = f"at least {len(names) - 1}" if words["modules"].endswith("...") else f"{len(names) - 1}"
+    return {"modules": f"{first} and {more} more" if len(names) > 1 else first}
 
 
 def capability(words: Words) -> Words:

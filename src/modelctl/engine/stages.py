@@ -1,13 +1,13 @@
 """How far the start of a vLLM is, by what its log says (pure).
 
-The lines are those of vLLM 0.11 to 0.33.
+The lines are those of vLLM 0.11 to 0.33. What a model says may stand in them: numbers have an end.
 """
 
-import ast
 import re
 from dataclasses import dataclass, replace
 
 from modelctl import units
+from modelctl.engine.symptom import NUMBER
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,14 @@ STOPPING = Stage(100, "stopping", "stopping")
 
 # The order of what is told of the weights.
 _WEIGHTS = 40
-_ENDED_WEIGHTS = re.compile(r"Loading weights took (?P<seconds>\d+(?:\.\d+)?) seconds")
-_SHARDS = re.compile(r"Loading \S+ checkpoint shards:\s+\d+% Completed \| (?P<done>\d+)/(?P<total>\d+)")
+_ENDED_WEIGHTS = re.compile(rf"Loading weights took (?P<seconds>{NUMBER}) seconds")
+_SHARDS = re.compile(r"Loading \S+ checkpoint shards:\s+\d+% Completed \| (?P<done>\d{1,9})/(?P<total>\d{1,9})\b")
 # One line of vLLM 0.32, two of those before.
-_TOKENS = re.compile(r"KV cache size: (?P<tokens>[\d,]+) tokens")
-_REQUESTS = re.compile(r"Maximum concurrency for (?P<length>[\d,]+) tokens per request: (?P<requests>[\d.]+)x")
+_TOKENS = re.compile(r"KV cache size: (?P<tokens>\d[\d,]{0,15}) tokens")
+_REQUESTS = re.compile(
+    rf"Maximum concurrency for (?P<length>\d[\d,]{{0,15}}) tokens per request: (?P<requests>{NUMBER})x"
+)
+_TASKS = re.compile(r"Supported tasks: \[((?:'\w+'(?:, )?)*)\]")
 _STAGES = tuple(
     (Stage(order, name, text), re.compile(pattern))
     for order, name, text, pattern in (
@@ -119,7 +122,7 @@ class Course:
         loaded = Stage(_WEIGHTS, "weights", f"loading the weights ({done}/{total})")
         if not self._weights or not total:
             return loaded
-        read = self._weights * done // total
+        read = self._weights * min(done, total) // total
         seconds = at - self._first_shard_at
         rate = read / seconds if done and seconds >= _TELLING else None
         speed = f", {units.size(rate)}/s" if rate else ""
@@ -151,14 +154,8 @@ def stage(line: str) -> Stage | None:
 
 def tasks(line: str) -> tuple[str, ...] | None:
     """What the server can be asked for (`generate`, `embed`, ...), where a line tells."""
-    match = re.search(r"Supported tasks: (\[[^\]]*\])", line)
-    if match is None:
-        return None
-    try:
-        value = ast.literal_eval(match[1])
-    except (ValueError, SyntaxError):
-        return None
-    return tuple(word for word in value if isinstance(word, str))
+    match = _TASKS.search(line)
+    return tuple(re.findall(r"\w+", match[1])) if match else None
 
 
 def _cache(tokens: re.Match[str] | None, requests: re.Match[str] | None, before: Stage) -> Stage | None:

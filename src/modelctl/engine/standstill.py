@@ -1,7 +1,7 @@
 """A start that has failed and does not end: an exception has ended the main thread, and a child keeps the process.
 
 Nothing tells a program from outside that its main thread is over. What can be seen is a traceback that nobody caught,
-and that from then on nothing is said and next to nothing is computed.
+and that from then on nothing is said, next to nothing is computed or read, and no disk is waited for.
 """
 
 import time
@@ -17,6 +17,8 @@ _AT_MOST = 600.0
 _WITHOUT_CPU = 4
 # The share of a processor that a process takes which waits.
 _IDLE = 0.1
+# The bytes a second below which no reading brings a model into memory in any time.
+_TRICKLE = 2**16
 _STEP = 1.0
 
 
@@ -33,7 +35,9 @@ class Standstill:
         self._quiet_since = 0.0
         self._looked_at = 0.0
         self._computed: float | None = None
+        self._read = 0
         self._before = ""
+        self._goes_on = False
 
     def heard(self, lines: Iterable[str], *, got_further: bool) -> None:
         """Take note of new lines of the log, and whether any told of a stage that was not reached before."""
@@ -41,9 +45,12 @@ class Standstill:
         if got_further:
             self._failed_at = None
         for line in lines:
-            if diagnosis.begins_traceback(line) and not diagnosis.is_ignored(self._before):
-                self._failed_at = self._failed_at or now
-            self._before = line
+            text = diagnosis.said(line)
+            if diagnosis.begins_traceback(text):
+                of_the_same = self._goes_on and diagnosis.is_chained(self._before)
+                self._goes_on = of_the_same or diagnosis.goes_on(self._before)
+                self._failed_at = self._failed_at or (None if self._goes_on else now)
+            self._before = text or self._before
             self._quiet_since = now
 
     def is_lasting(self) -> bool:
@@ -54,13 +61,22 @@ class Standstill:
         if now - self._failed_at >= _AT_MOST:
             return True
         if now - self._looked_at >= min(_STEP, self._patience / 3):
-            computed = group.cpu_seconds(self._members(self._leader))
-            if computed is not None:
-                self._is_busy(computed, now)
+            if self._is_busy(now - self._looked_at):
+                self._quiet_since = now
             self._looked_at = now
         return now - self._quiet_since >= self._patience * (1 if self._computed is not None else _WITHOUT_CPU)
 
-    def _is_busy(self, computed: float, now: float) -> None:
-        if self._computed is None or computed - self._computed > _IDLE * (now - self._looked_at):
-            self._quiet_since = now
-        self._computed = computed
+    def _is_busy(self, seconds: float) -> bool:
+        """Whether any of its processes did something in the `seconds` since the last look; the first look finds so."""
+        pids = tuple(self._members(self._leader))
+        computed, read = group.cpu_seconds(pids), group.bytes_read(pids)
+        if computed is None:
+            return False
+        before, read_before = self._computed, self._read
+        self._computed, self._read = computed, read
+        return (
+            before is None
+            or computed - before > _IDLE * seconds
+            or read - read_before > _TRICKLE * seconds
+            or group.waits_for_disk(pids)
+        )

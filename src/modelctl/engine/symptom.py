@@ -10,6 +10,9 @@ from modelctl.engine.remedies import Words
 
 Kind = Literal["memory", "device", "port", "arguments", "model", "parallel", "offline", "access", "engine", "unknown"]
 
+# A measure of vLLM's, as far as one can be: what has more digits, or more points, is none.
+NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
+
 
 @dataclass(frozen=True, slots=True)
 class Symptom:
