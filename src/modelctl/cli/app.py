@@ -144,8 +144,7 @@ def main() -> NoReturn:
         # Asked again while the first time was told.
         code = CTRL_C
     interruption.give_up()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    streams.finish()
     if code == CTRL_C:
         # Threads may hang in a system call; what they hold on disk is understood by the next command.
         os._exit(interruption.exit_code(code))

@@ -145,7 +145,11 @@ class Display(PlainLines):
         """Say nothing: the line does."""
 
     def loading(self, stage: "Stage", *, elapsed: float) -> None:
-        """Move the line on."""
+        """Move the line on, if the terminal still is there."""
+        with contextlib.suppress(OSError):
+            self._show(stage, elapsed=elapsed)
+
+    def _show(self, stage: "Stage", *, elapsed: float) -> None:
         if self._rich is None:
             expected = "" if self._before is None else f"of {self._before:.0f} s the last time"
             from rich.console import Console

@@ -145,7 +145,9 @@ class Display(Listener):
             expand=True,
         )
         self._task = self._rich.add_task(what, total=total, files="")
-        self._rich.start()
+        # The terminal may have been closed.
+        with contextlib.suppress(OSError):
+            self._rich.start()
 
     def advance(self, done: int) -> None:
         """Move the line."""
