@@ -117,6 +117,13 @@ def test_silence_is_told_with_the_stage() -> None:
     assert stages.silent(stages.STARTING, 120.4).text == "importing vLLM, nothing new for 120 s"
 
 
+def test_tasks_are_those_of_the_list() -> None:
+    line = (
+        "(APIServer pid=1) INFO 11-22 21:52:21 [entry.py:136] Supported tasks: ['token_embed', 'embed&token_classify']"
+    )
+    assert stages.tasks(line) == ("token_embed", "embed&token_classify")
+
+
 @pytest.mark.parametrize("line", ["Supported tasks: [broken", "Supported tasks: [broken]", "no such thing"])
 def test_tasks_that_make_no_sense_are_none(line: str) -> None:
     assert stages.tasks(line) is None

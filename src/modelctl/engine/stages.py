@@ -44,7 +44,7 @@ _TOKENS = re.compile(r"KV cache size: (?P<tokens>\d[\d,]{0,15}) tokens")
 _REQUESTS = re.compile(
     rf"Maximum concurrency for (?P<length>\d[\d,]{{0,15}}) tokens per request: (?P<requests>{NUMBER})x"
 )
-_TASKS = re.compile(r"Supported tasks: \[((?:'\w+'(?:, )?)*)\]")
+_TASKS = re.compile(r"Supported tasks: \[((?:'[^']*'(?:, )?)*)\]")
 _STAGES = tuple(
     (Stage(order, name, text), re.compile(pattern))
     for order, name, text, pattern in (
@@ -155,7 +155,7 @@ def stage(line: str) -> Stage | None:
 def tasks(line: str) -> tuple[str, ...] | None:
     """What the server can be asked for (`generate`, `embed`, ...), where a line tells."""
     match = _TASKS.search(line)
-    return tuple(re.findall(r"\w+", match[1])) if match else None
+    return tuple(re.findall(r"'([^']+)'", match[1])) if match else None
 
 
 def _cache(tokens: re.Match[str] | None, requests: re.Match[str] | None, before: Stage) -> Stage | None:
