@@ -248,7 +248,8 @@ def test_where_this_machine_reaches_the_server(host: str, url: str) -> None:
     [
         ("port: 1\nheadless: true\nenforce-eager: false\n", ("--port", "1", "--headless")),
         ("kv_cache_memory_bytes: 1G\n", ("--kv_cache_memory_bytes", "1G")),
-        ("hf-overrides: {a: 1}\nmiddleware: [a, b]\nseed:\n", ("--hf-overrides", "--middleware", "--seed", "")),
+        ("hf-overrides: {a: 1}\nmiddleware: [a, b]\nseed:\n", ("--hf-overrides", "--middleware")),
+        ("ssl-certfile: null\nuds: ''\nssl-keyfile: None\nseed: 1\n", ("--seed", "1")),
         ("a: &a [x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n", ("--a", "--b", "--c")),
         ("1: 2\nx: 0x" + "f" * 9999, ("--1", "2", "--x", "0x" + "f" * 9999)),
         # Each line doubles the one before it, where it is made a value.

@@ -247,9 +247,9 @@ def drafted(name: str) -> tuple[str, ...]:
 def test_a_draft_is_seen_in_every_spelling(words: tuple[str, ...], tmp_path: Path) -> None:
     project = projects.locate(cwd=tmp_path, environ={})
     with pytest.raises(NotFoundError) as caught:
-        draft.weights(project, words)
+        draft.weights(project, words, target=TINY)
     assert caught.value.message == "no model `acme/draft` here (the draft model)"
-    assert draft.weights(project, ("--speculative-config", "[" * 99_999)) == 0
+    assert draft.weights(project, ("--speculative-config", "[" * 99_999), target=TINY) == 0
 
 
 def test_a_draft_takes_memory_too(run: Command, store: StoreBuilder, engine: Path, tmp_path: Path) -> None:
@@ -257,7 +257,12 @@ def test_a_draft_takes_memory_too(run: Command, store: StoreBuilder, engine: Pat
     store.add("acme/draft")
     project = projects.locate(cwd=run.project, environ={})
     file = store.blob("acme/draft", WEIGHTS).stat().st_size
-    assert 0 < file - draft.weights(project, drafted("acme/draft")) < 10_000, "all of the file but its header"
+    words = drafted("acme/draft")
+    assert 0 < file - draft.weights(project, words, target=TINY) < 10_000, "all of the file but its header"
+    # One that predicts by layers of its own, named or by its folder.
+    folder = store.paths("acme/draft").snapshots / "main"
+    for name in ("acme/draft", str(folder)):
+        assert draft.weights(project, drafted(name), target="acme/draft") == 0
     huge = tmp_path / "huge"
     huge.mkdir()
     (huge / WEIGHTS).touch()
@@ -285,7 +290,7 @@ def test_a_folder_of_a_draft_counts_as_vllm_loads_it(tmp_path: Path, files: tupl
         shards = {"a": "model-1.safetensors", "b": "model-2.safetensors"}
         (tmp_path / "d" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
     project = projects.locate(cwd=tmp_path, environ={})
-    assert draft.weights(project, ("--spec-model", str(tmp_path / "d"))) == bytes_
+    assert draft.weights(project, ("--spec-model", str(tmp_path / "d")), target=TINY) == bytes_
 
 
 @pytest.mark.sweep

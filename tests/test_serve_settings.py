@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from modelctl.engine import api_key
 from tests.command import NOBODY, Command, Finished
 from tests.serving import serving
 from tests.standin.engines import make_engine
@@ -118,15 +119,19 @@ def test_what_is_served_beside_the_model_stays(run: Command, store: StoreBuilder
     assert run("rm", "--yes", SQL).code == 0
 
 
-def test_a_key_that_others_can_read(run: Command, store: StoreBuilder, env: dict[str, str], tmp_path: Path) -> None:
+def test_a_key_that_others_can_read(run: Command, store: StoreBuilder, env: dict[str, str]) -> None:
     store.add(TINY)
-    key = tmp_path / "key"
+    folder = Path(env["TMPDIR"])
+    folder.chmod(0o755)
+    key = folder / "key"
     key.write_text("secret\n")
     key.chmod(0o604)
     with serving(run, TINY, "--port", "0", "--api-key-file", key, env=env | {"STANDIN_KEY": "secret"}) as server:
         done = server.until_ready().send(signal.SIGTERM).finish()
     warning = f"warning: every user of this machine can read the key; `chmod 600 {key}` keeps it to you"
     assert warning in done.stderr.splitlines()
+    folder.chmod(0o750)
+    assert not api_key.is_public(key)
 
 
 class TestRefusals:

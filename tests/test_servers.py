@@ -112,6 +112,13 @@ def test_why_a_server_is_gone_can_be_told_for_a_while(dead: ServerRecord, state_
     assert servers.gone(state_dir) == ()
 
 
+def test_a_container_that_is_left_is_not_forgotten(dead: ServerRecord, state_dir: Path) -> None:
+    kept = dataclasses.replace(dead, since=datetime.now(UTC), container="modelctl-x")
+    servers.write(kept, state_dir=state_dir)
+    servers.sweep(state_dir, model=dead.model)
+    assert [record.container for record in servers.gone(state_dir)] == ["modelctl-x"]
+
+
 def test_servers_of_another_machine_are_left_alone(record: ServerRecord, dead: ServerRecord, state_dir: Path) -> None:
     """A home folder may be shared: a pid of another machine, or of a container, says nothing here."""
     for one in (record, dead):
@@ -150,10 +157,11 @@ class TestReasons:
 
 class TestNames:
     def test_an_id_a_model_or_a_part(self, record: ServerRecord, dead: ServerRecord) -> None:
-        other = dataclasses.replace(record, id="0b000000", model="acme/other")
+        other = dataclasses.replace(record, id="0b000000", model="acme/other", beside=("acme/sql",))
         both = (record, other)
         for text in ("0a1b2c3d", "0a", "0A1B", "acme/tiny", "TINY", "tin"):
             assert running.find(both, text) == record, text
+        assert running.find(both, "acme/sql") == other
         for text, error in (("acme", UsageError), ("0", NotFoundError), ("", NotFoundError), ("none", NotFoundError)):
             with pytest.raises(error):
                 running.find(both, text)

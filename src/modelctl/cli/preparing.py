@@ -117,7 +117,7 @@ def settle(project: "Project", wishes: Wishes, profiles: "Profiles", model_id: s
         lora.check_rank(loras, most)
     settings = replace(settings, configured=configured.words(settings.extra))
     command.check(settings)
-    of_draft = draft.weights(project, settings.extra)
+    of_draft = draft.weights(project, settings.extra, target=model_id)
     if taken := {model_id, *settings.served_names} & {each.name for each in loras}:
         raise UsageError(f"an adapter cannot be called `{min(taken)}`", hint="that is the name of the model itself")
     key_file = wishes.api_key_file or (None if project.environ.get(api_key.VARIABLE) else mine.api_key_file)

@@ -166,7 +166,7 @@ def _check_counted(settings: "Settings") -> None:
 
     if settings.is_headless:
         raise UsageError("`--ttl` counts requests, and this machine gets none", hint="give it to that of rank 0")
-    if flags.given(settings.extra, "--disable-log-stats") is not None:
+    if flags.given(settings.words, "--disable-log-stats") is not None:
         raise UsageError("`--ttl` counts requests, and with `--disable-log-stats` vLLM does not", hint="leave one away")
 
 

@@ -37,7 +37,9 @@ def read(path: Path) -> str:
 def is_public(path: Path) -> bool:
     """Whether every user of this machine may read the file."""
     try:
-        status = path.stat()
+        mode = path.stat().st_mode
+        folders = [folder.stat().st_mode for folder in path.resolve().parents]
     except OSError:
         return False
-    return stat.S_ISREG(status.st_mode) and bool(status.st_mode & stat.S_IROTH)
+    is_read = stat.S_ISREG(mode) and mode & stat.S_IROTH
+    return bool(is_read) and all(folder & stat.S_IXOTH for folder in folders)

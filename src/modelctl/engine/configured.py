@@ -34,7 +34,9 @@ def _words(text: bytes) -> Iterator[str]:
         return
     for key, value in top.value if isinstance(top, yaml.MappingNode) else ():
         is_truth = value.tag.endswith(":bool")
-        if is_truth and value.value.lower() in {"false", "no", "off"}:
+        # As vLLM reads what takes a word: these leave it unset.
+        is_unset = value.tag.endswith(":null") or value.value in ("", "None")
+        if is_unset or (is_truth and value.value.lower() in {"false", "no", "off"}):
             continue
         yield f"--{key.value}" if isinstance(key, yaml.ScalarNode) else "--"
         if isinstance(value, yaml.ScalarNode) and not is_truth:

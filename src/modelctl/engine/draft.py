@@ -10,19 +10,20 @@ from modelctl import project as projects
 from modelctl.engine import flags
 from modelctl.errors import ModelctlError, NotFoundError, NotWholeError
 from modelctl.project import Project
-from modelctl.store import reading, scan
+from modelctl.store import layout, reading, scan
 
 _FLAG = "--speculative-config"
 
 
-def weights(project: Project, extra: Iterable[str]) -> int:
-    """Bytes of the draft's weights, 0 where there is no draft or it is not known.
+def weights(project: Project, extra: Iterable[str], *, target: str) -> int:
+    """Bytes of the weights of a draft beside the model `target`, 0 where there is none or it is not known.
 
     `NotFoundError` for one that vLLM will not find, since without the network it looks into the project's own store
     alone; `NotWholeError` where not all of it is here. With the network nothing is refused.
     """
-    name = named(extra)
-    if name is None:
+    name = _named(tuple(extra))
+    # A model that predicts several tokens by layers of its own is its own draft.
+    if name is None or _model(name) == target:
         return 0
     if os.path.exists(name):  # noqa: PTH110 - as vLLM
         return _in_folder(Path(name))
@@ -61,9 +62,17 @@ def _in_folder(folder: Path) -> int:
     return sum(sizes[name] for name in loader.take(sizes, documents).names)
 
 
-def named(extra: Iterable[str]) -> str | None:
-    """What the flags name as the draft: a model, a folder, or a way of vLLM's own such as `ngram`."""
-    extra = tuple(extra)
+def model(extra: Iterable[str]) -> str | None:
+    """The model that flags name as the draft, by its name or by its folder; or a way of vLLM's own, such as `ngram`."""
+    name = _named(tuple(extra))
+    return None if name is None else _model(name)
+
+
+def _model(name: str) -> str:
+    return layout.model_within(Path(name)) or name
+
+
+def _named(extra: tuple[str, ...]) -> str | None:
     # vLLM takes single keys too: `--speculative-config.model acme/draft`.
     for at, word in enumerate(extra):
         flag, equals, value = word.partition("=")

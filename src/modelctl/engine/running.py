@@ -63,13 +63,17 @@ def reason(record: ServerRecord) -> str:
 
 
 def find(records: Sequence[ServerRecord], text: str) -> ServerRecord:
-    """The server that a word means: its id or the beginning of it, its model, or a part of the model's name."""
+    """The server that a word means: its id or the beginning of it, its model, or a part of the model's name.
+
+    Last of all a model that it serves beside its own.
+    """
     for found in (
         [one for one in records if one.id == text],
         [one for one in records if one.model == text],
         [one for one in records if len(text) >= 2 and one.id.startswith(text.lower())],
         [one for one in records if one.model.rsplit("/", 1)[-1].casefold() == text.casefold()],
         [one for one in records if text and text.casefold() in one.model.casefold()],
+        [one for one in records if text in one.beside],
     ):
         if len(found) == 1:
             return found[0]

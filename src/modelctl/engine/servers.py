@@ -191,11 +191,12 @@ def sweep(state_dir: Path | None = None, *, model: str | None = None) -> None:
     """Remove what servers left that are gone, and all but the newest logs.
 
     Their records stay for a while, so that it can be told why they are gone: but for those of `model`, which is about
-    to be served anew.
+    to be served anew, unless a container is still to be removed.
     """
     forgotten = datetime.now(UTC) - _REMEMBERED
     for record in gone(state_dir):
-        if record.model == model or (record.ended or record.since) < forgotten:
+        is_told = record.model == model and record.container is None
+        if is_told or (record.ended or record.since) < forgotten:
             remove(record, state_dir=state_dir)
         else:
             _remove_run_folder(record)

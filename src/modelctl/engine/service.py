@@ -38,7 +38,7 @@ from modelctl.engine.stages import Stage
 from modelctl.engine.stop_requests import StopRequests
 from modelctl.errors import ModelctlError
 from modelctl.project import Project
-from modelctl.store import changes, reading
+from modelctl.store import changes, layout, reading
 
 _TAIL = 10
 _TEMPLATES = ("chat_template.jinja", "chat_template.json", "tekken.json")
@@ -229,7 +229,7 @@ def _record(planned: ServePlan, state_dir: Path | None, *, ttl: float | None, de
 
 
 def _beside(settings: Settings) -> tuple[str, ...]:
-    names = (*(lora.id for lora in settings.loras), draft.named(settings.extra))
+    names = (*(lora.id or layout.model_within(lora.path) for lora in settings.loras), draft.model(settings.extra))
     return tuple(name for name in names if name is not None)
 
 

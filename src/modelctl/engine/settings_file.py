@@ -49,6 +49,9 @@ def read(project: Project) -> Profiles:
         raise UsageError(f"`{path}` is no UTF-8 text: byte {exc.start}", hint="save it as UTF-8") from exc
     try:
         return _checked(project.folder, _parsed(text))
+    except _TooDottedError:
+        hint = "a key with that many parts is none; a long text stands in a file of its own"
+        raise UsageError(f"`{path}` has a line with more than {_DEEPEST} points", hint=hint) from None
     except RecursionError as exc:
         raise UsageError(f"`{path}` is nested too deeply", hint="no flag needs so many tables in tables") from exc
     except ValueError as exc:
@@ -77,8 +80,12 @@ def _text_of(path: Path) -> str:
 
 def _parsed(text: str) -> dict[str, Any]:
     if max(line.count(".") for line in text.split("\n")) > _DEEPEST:
-        raise RecursionError
+        raise _TooDottedError
     return tomllib.loads(text)
+
+
+class _TooDottedError(Exception):
+    pass
 
 
 class _WrongError(Exception):

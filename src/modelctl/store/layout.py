@@ -178,6 +178,11 @@ def repository_id(folder: str) -> str | None:
     return model_id(folder)
 
 
+def model_within(path: Path) -> str | None:
+    """The id of the model in whose folder a path lies, `None` where in none."""
+    return next((found for part in path.parts if (found := model_id(part))), None)
+
+
 def paths_at(folder: Path) -> RepoPaths:
     """The paths of a repository folder as it lies on disk, also where its name is one that no id gives."""
     found = model_id(folder.name)
