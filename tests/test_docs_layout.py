@@ -1,6 +1,7 @@
 """docs/cache-layout.md shows every path that modelctl makes, and none that it does not make."""
 
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,5 +90,7 @@ def test_what_lies_outside_of_the_project_is_shown(run: Command, store: StoreBui
     with serving(run, NAME, "--port", "0", env=env) as server:
         server.until_ready()
         files = {path.relative_to(run.home).as_posix() for path in run.home.rglob("*") if path.is_file()}
+        # Killed, it would leave a folder in /tmp until the next one starts.
+        server.send(signal.SIGTERM).finish()
     assert len(files) == 3
     assert all(any(each.fullmatch(name) for each in patterns) for name in files), files
