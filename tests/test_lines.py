@@ -44,9 +44,9 @@ def told() -> list[str]:
 
 
 def assert_soon(begins: str) -> None:
-    """A log full of lines that begin again and again is read within five seconds.
+    """A log full of lines that begin again and again takes less than five seconds of computing.
 
-    The best of some tries counts, since the machine may be busy.
+    A bound against work that grows with the square of a length, no measure of speed: the best of some tries counts.
     """
     for end in (match.end() for match in re.finditer(r"\w+|\W", begins)):
         line = (begins[:end] * logs.LONGEST)[: logs.LONGEST]
@@ -55,10 +55,10 @@ def assert_soon(begins: str) -> None:
 
 def seconds(line: str) -> float:
     """How long it takes to read out of a line all that there is."""
-    begun = time.perf_counter()
+    begun = time.thread_time()
     diagnosis.cause([line, f"ValueError: {line}"], model=TINY)
     Course().heard(line, at=0.0)
-    return time.perf_counter() - begun
+    return time.thread_time() - begun
 
 
 @pytest.mark.parametrize("line", GAPS)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelctl import project
+from modelctl import env_file, project
 from modelctl.errors import NotAllowedError
 
 
@@ -133,10 +133,10 @@ LINES = st.sampled_from(["A=1", "# note", "", "MODELCTL_MODEL=old/one", "export 
 @given(st.lists(LINES), st.sampled_from(["\n", "\r\n"]), st.sampled_from(["", "end"]))
 def test_writing_the_default_keeps_every_other_line(lines: list[str], newline: str, end: str) -> None:
     text = newline.join(lines) + (end and newline if lines else "")
-    written = project.with_default_model(text, "acme/new")
+    written = env_file.with_default_model(text, "acme/new")
     others = [line for line in text.splitlines() if "MODELCTL_MODEL" not in line]
     kept = [line for line in written.splitlines() if "MODELCTL_MODEL" not in line]
     assert kept[: len(others)] == others
     last = [line for line in written.splitlines() if "MODELCTL_MODEL" in line][-1]
     assert last.removeprefix("export ") == "MODELCTL_MODEL=acme/new"
-    assert project.with_default_model(written, "acme/new") == written
+    assert env_file.with_default_model(written, "acme/new") == written

@@ -17,6 +17,7 @@ from tests.checkpoints import generator
 from tests.command import NOBODY, Command
 from tests.serving import serving
 from tests.standin.engines import make_engine
+from tests.standin.servers import record_of
 from tests.stores import StoreBuilder
 
 SIZE = sum(len(content) for content in generator().values())
@@ -57,22 +58,7 @@ def interrupt(store: StoreBuilder, name: str, *, alive: bool) -> str:
 
 def serve(home: Path) -> ServerRecord:
     """The record of a server, for which this test is responsible."""
-    record = ServerRecord(
-        id="0a1b2c3d",
-        model="acme/one",
-        revision="0" * 40,
-        path=home / "snapshot",
-        url="http://127.0.0.1:9",
-        pid=os.getpid(),
-        started=process.start_time(os.getpid()) or 0,
-        engine_pid=1,
-        state="ready",
-        stage="ready",
-        since=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
-        requests=2,
-        log=home / "x.log",
-        run_folder=home / "modelctl-0a1b2c3d",
-    )
+    record = record_of(home, model="acme/one", url="http://127.0.0.1:9", state="ready", stage="ready", requests=2)
     servers.write(record, state_dir=home / ".local" / "state" / "modelctl")
     return record
 

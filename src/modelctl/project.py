@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from modelctl import env_file
 from modelctl.errors import NotAllowedError, UsageError
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
@@ -239,9 +240,8 @@ def default_model(project: Project) -> tuple[str, str] | None:
         raise NotAllowedError(
             f"cannot read `{project.env_file}`: {exc.strerror}", hint=f"`ls -l {project.env_file}` shows whose it is"
         ) from exc
-    values = [match["value"] for match in _MODEL_LINE.finditer(text)]
-    value = _unquoted(values[-1]) if values else ""
-    return (value, str(project.env_file)) if value else None
+    written = env_file.default_model(text)
+    return (written, str(project.env_file)) if written else None
 
 
 def named_commits(project: Project) -> frozenset[str]:
@@ -260,30 +260,6 @@ def named_commits(project: Project) -> frozenset[str]:
 
 
 _COMMIT = re.compile(r"(?<![0-9A-Za-z])[0-9a-fA-F]{7,40}(?![0-9A-Za-z])")
-_MODEL_LINE = re.compile(r"^[ \t]*(?:export[ \t]+)?MODELCTL_MODEL[ \t]*=[ \t]*(?P<value>[^\r\n]*)", re.MULTILINE)
-
-
-def with_default_model(text: str, model: str) -> str:
-    """The content of `.env` with `MODELCTL_MODEL=model`, every other line as it was.
-
-    The last line that sets it is the one that counts and is rewritten; earlier ones are left alone.
-    """
-    line = f"MODELCTL_MODEL={model}"
-    matches = list(_MODEL_LINE.finditer(text))
-    if not matches:
-        newline = "\r\n" if "\r\n" in text else "\n"
-        gap = "" if not text or text.endswith("\n") else newline
-        return f"{text}{gap}{line}{newline}"
-    last = matches[-1]
-    prefix = "export " if last[0].lstrip().startswith("export") else ""
-    return f"{text[: last.start()]}{prefix}{line}{text[last.end() :]}"
-
-
-def _unquoted(value: str) -> str:
-    value = value.strip()
-    if len(value) >= 2 and value[0] in "\"'" and value[0] in value[1:]:
-        return value[1 : value.index(value[0], 1)]
-    return value.split(" #", 1)[0].strip()
 
 
 def _expanded(text: str) -> Path:

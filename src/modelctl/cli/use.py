@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from modelctl import env_file
 from modelctl import project as projects
 from modelctl.cli import completion, options
 from modelctl.cli import output as show
@@ -67,7 +68,7 @@ def set_default(project: "Project", ref: "ModelRef") -> Path:
         text = ""
     except OSError as exc:
         raise changes.translated(exc, doing="read") from exc
-    changed = projects.with_default_model(text, str(ref))
+    changed = env_file.with_default_model(text, str(ref))
     if changed != text:
         changes.write_file(path, changed)
     return path

@@ -125,17 +125,14 @@ def place(
 
     Only the record would lead to them later.
     """
-    folder = run_folder(server_id, temporary=temporary)
-    log: Path | None = None
-    try:
+    with contextlib.ExitStack() as undo:
+        folder = run_folder(server_id, temporary=temporary)
+        undo.callback(shutil.rmtree, folder, ignore_errors=True)
         log = log_file(model_id, server_id, state_dir=state_dir)
+        undo.callback(_unlink, log)
+        undo.callback(_unlink, _file(server_id, state_dir))
         yield folder, log
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        for path in filter(None, (_file(server_id, state_dir), log)):
-            with contextlib.suppress(OSError):
-                path.unlink()
-        raise
+        undo.pop_all()
 
 
 def write(record: ServerRecord, *, state_dir: Path | None = None) -> None:
@@ -268,6 +265,11 @@ def _is_here(record: ServerRecord) -> bool:
 
 def _is_alive(record: ServerRecord) -> bool:
     return _is_here(record) and process.start_time(record.pid) == record.started
+
+
+def _unlink(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _remove_run_folder(record: ServerRecord) -> None:
