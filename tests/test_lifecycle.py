@@ -92,7 +92,7 @@ def yard(yard: Yard) -> Yard:
     return replace(yard, env={**yard.env, "STANDIN_GRANDCHILD": "1"})
 
 
-@pytest.mark.matrix(2)
+@pytest.mark.matrix(10)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_nothing_is_left(yard: Yard, case: Case) -> None:
     answers: list[dict[str, Any] | None] = []
