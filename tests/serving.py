@@ -67,11 +67,16 @@ class Serving:
     def until_ready(self, *, seconds: float = PATIENCE) -> "Serving":
         return self.until(lambda: "\ncurl " in self.stdout or '"stage": "ready"' in self.stdout, seconds=seconds)
 
-    def send(self, *numbers: signal.Signals) -> "Serving":
-        for number in numbers:
-            self.process.send_signal(number)
-            time.sleep(0.3 if len(numbers) > 1 else 0.1)  # two signals of one kind at once are one
+    def send(self, number: signal.Signals) -> "Serving":
+        self.process.send_signal(number)
+        time.sleep(0.1)
         return self
+
+    def press_twice(self) -> "Serving":
+        """Ctrl-C, and once more when the first has been heard for a while: two at once are one press."""
+        self.send(signal.SIGINT).until(lambda: "stopping (Ctrl-C)" in self.stderr)
+        time.sleep(0.3)
+        return self.send(signal.SIGINT)
 
     def hang_up(self) -> None:
         """Close the terminal on which it runs."""
@@ -140,14 +145,40 @@ def on_terminal(
 
 
 def await_true(
-    what: Callable[[], object], *, seconds: float = PATIENCE, alive: subprocess.Popen[str] | None = None
+    what: Callable[[], object],
+    *,
+    seconds: float = PATIENCE,
+    alive: subprocess.Popen[str] | None = None,
+    step: float = 0.02,
 ) -> None:
     """Wait until `what` is true, as long as the process is `alive`."""
     deadline = time.monotonic() + seconds
     while not what():
         assert alive is None or alive.poll() is None, "it ended before"
         assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.02)
+        time.sleep(step)
+
+
+def is_held(process: subprocess.Popen[str]) -> bool:
+    """Suspend a process; `False` if it has ended."""
+    os.kill(process.pid, signal.SIGSTOP)
+    state = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    return state is not None and state.si_code == os.CLD_STOPPED
+
+
+@contextlib.contextmanager
+def suspended(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Keep a process that runs from doing anything meanwhile."""
+    assert is_held(process), "it ended before"
+    yield
+    os.kill(process.pid, signal.SIGCONT)
+
+
+def is_pending(pid: int, number: signal.Signals) -> bool:
+    """Whether a signal was sent to a process that has not heard of it yet."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    masks = re.findall(r"^(?:SigPnd|ShdPnd):\t(\w+)$", status, re.MULTILINE)
+    return any(int(mask, 16) >> (number - 1) & 1 for mask in masks)
 
 
 def is_running(pid: int) -> bool:

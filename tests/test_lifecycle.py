@@ -26,8 +26,10 @@ PHASES: dict[Phase, dict[str, str]] = {
     "serving": {},
     "in flight": {"STANDIN_SLOW": "2"},
 }
-# The seconds within which all is gone, by phase, with as much again for a busy machine.
+# The seconds within which all is gone, by phase.
 BOUNDS: dict[Phase, float] = {"import": 6, "loading": 6, "serving": 2, "in flight": 4}
+# What a busy machine takes longer, be it to start `modelctl stop`; who waits for nothing takes half a minute or more.
+NOISE = 10.0
 Way = Callable[[Yard, ServerRecord], None]
 
 
@@ -86,6 +88,11 @@ CASES = [
 ]
 
 
+def bound(phase: Phase) -> float:
+    """The seconds within which all is gone on a busy machine."""
+    return 2 * BOUNDS[phase] + NOISE
+
+
 @pytest.fixture
 def yard(yard: Yard) -> Yard:
     """With a process that the one of the engine has started, and that ignores SIGTERM."""
@@ -105,10 +112,10 @@ def test_nothing_is_left(yard: Yard, case: Case) -> None:
             stack.enter_context(asking(record.url, answers))
         began = time.monotonic()
         WAYS[case.way](yard, record)
-        await_true(lambda: not is_running(record.pid), seconds=2 * BOUNDS[case.phase] + 1)
+        await_true(lambda: not is_running(record.pid), seconds=bound(case.phase))
         _await_end(yard, record)
-        assert time.monotonic() - began < 2 * BOUNDS[case.phase] + 1
-        done = command.finish(seconds=10)
+        assert time.monotonic() - began < bound(case.phase)
+        done = command.finish()
     is_death = case.way in DEATHS
     if not case.detached:
         assert done.code == CODES.get(case.way, 1), done
@@ -141,8 +148,8 @@ def test_nobody_waits_for_one_that_has_nothing_to_do(yard: Yard, case: Case) -> 
             stack.enter_context(asking(record.url, answers))
         began = time.monotonic()
         WAYS[case.way](yard, record)
-        done = command.finish(seconds=20)
-        assert time.monotonic() - began < 2 * BOUNDS[case.phase] + 1
+        done = command.finish()
+        assert time.monotonic() - began < bound(case.phase)
     assert done.code == CODES.get(case.way, 1), done
     assert answers == ([{"path": "/v1/completions", "model": TINY}] if case.phase == "in flight" else [])
     yard.assert_nothing_is_left(record)
@@ -170,7 +177,7 @@ def _await_end(yard: Yard, record: ServerRecord) -> None:
             return False
         return True
 
-    await_true(is_over, seconds=5)
+    await_true(is_over)
 
 
 def _check_what_is_told(yard: Yard, record: ServerRecord, case: Case) -> None:

@@ -76,14 +76,17 @@ def test_who_waits_is_told_once_and_gets_it(paths: RepoPaths) -> None:
     told: list[Owner | None] = []
     with held_by_another(paths) as other:
 
+        def let_go() -> None:
+            assert other.stdin is not None
+            other.stdin.write("\n")
+            other.stdin.flush()
+
         def wait(owner: Owner | None) -> None:
             told.append(owner)
-            assert other.stdin is not None
-            threading.Timer(0.3, other.stdin.write, ["\n"]).start()
-            threading.Timer(0.4, other.stdin.flush).start()
+            threading.Timer(0.3, let_go).start()
 
         with lock.held(paths, "rm", wait=wait):
-            assert other.wait(timeout=10) == 0
+            assert other.wait(timeout=30) == 0
     assert [owner.pid for owner in told if owner] == [other.pid]
 
 

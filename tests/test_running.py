@@ -17,7 +17,7 @@ import pytest
 from modelctl import process
 from modelctl.engine import logs, servers
 from tests.command import Finished
-from tests.serving import await_true, is_running, serving, session_of
+from tests.serving import PATIENCE, await_true, is_running, serving, session_of
 from tests.standin.servers import TINY, Yard, asking
 
 # A `modelctl` to which a signal comes as soon as it has forked; the process that it forked takes its time.
@@ -51,7 +51,7 @@ def test_a_server_runs_on_and_is_seen_and_stopped(yard: Yard) -> None:
     assert done.stderr.endswith(
         f" s  ready; it runs on\n`modelctl logs -f {record.id}` shows its log, `modelctl stop {record.id}` stops it\n"
     )
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < PATIENCE
 
     answers: list[dict[str, object] | None] = []
     shown = yard("ps")
@@ -70,7 +70,8 @@ def test_a_server_runs_on_and_is_seen_and_stopped(yard: Yard) -> None:
 
     began = time.monotonic()
     assert yard("stop", record.id) == Finished(0, f"stopped acme/tiny ({record.id})\n", "")
-    assert time.monotonic() - began < 4
+    # Requests in flight would get more, and there are none.
+    assert time.monotonic() - began < 20
     yard.assert_nothing_is_left(record)
     assert answers == []
     assert yard("ps") == Finished(0, "", "no server is running, `modelctl serve --detach` starts one\n")
@@ -91,14 +92,14 @@ def test_the_closing_of_the_terminal_ends_no_server_that_runs_on(yard: Yard, *, 
         stdout=theirs,
         stderr=theirs,
         cwd=yard.run.project,
-        env=yard.run.environment({**yard.env, "STANDIN_LOAD": "0.8"}),
+        env=yard.run.environment({**yard.env, "STANDIN_LOAD": "2"}),
     )
     os.close(theirs)
     record = yard.record()
     # While it still loads.
     os.close(ours)
     # Without the signal, or where that comes last, it goes on to say what nobody can read: its result.
-    assert shell.wait(10) in ({1, 128 + signal.SIGHUP} if heeded else {1})
+    assert shell.wait(PATIENCE) in ({1, 128 + signal.SIGHUP} if heeded else {1})
     await_true(lambda: servers.running(yard.state_dir)[0].state == "ready")
     assert yard.record().pid == record.pid
     assert yard("stop").code == 0
@@ -150,7 +151,7 @@ def test_who_interrupts_the_wait_ends_the_server(yard: Yard, number: signal.Sign
     with serving(yard.run, TINY, "-d", "--port", "0", env={**yard.env, "STANDIN_LOAD": "60"}) as command:
         yard.given()
         record = yard.record()
-        done = command.send(number).finish(seconds=8)
+        done = command.send(number).finish(seconds=PATIENCE)
     assert done.code == code
     assert "stopped; vLLM was ended by SIG" in done.stderr
     yard.assert_nothing_is_left(record)
@@ -190,12 +191,12 @@ def test_a_server_runs_on_only_where_it_was_told_to_be_ready(yard: Yard, moment:
 
 def test_who_interrupts_a_wait_that_was_suspended_ends_the_server(yard: Yard) -> None:
     """It is ready by then, but nobody was told."""
-    with serving(yard.run, TINY, "-d", "--port", "0", env=yard.env) as command:
+    with serving(yard.run, TINY, "-d", "--port", "0", env={**yard.env, "STANDIN_LOAD": "2"}) as command:
         record = yard.record()
         command.process.send_signal(signal.SIGSTOP)
         await_true(lambda: yard.record().state == "ready")
         command.process.send_signal(signal.SIGINT)
-        done = command.send(signal.SIGCONT).finish(seconds=8)
+        done = command.send(signal.SIGCONT).finish(seconds=PATIENCE)
     assert done.code == 130
     assert "\nstopped; vLLM ended with exit code 0\n" in done.stderr
     yard.assert_nothing_is_left(record)
@@ -228,8 +229,9 @@ def test_json_of_a_server_that_runs_on(yard: Yard) -> None:
 
 
 @pytest.mark.sweep
-def test_why_a_server_died_is_told_until_it_is_taken_off_the_list(yard: Yard) -> None:
-    record = yard.detach(STANDIN_DIES="0.6")
+def test_why_a_server_died_is_told_until_it_is_taken_off_the_list(yard: Yard, tmp_path: Path) -> None:
+    record = yard.detach(STANDIN_DIES=str(tmp_path / "now"))
+    (tmp_path / "now").touch()
     await_true(lambda: not servers.running(yard.state_dir))
     said = (
         f"`acme/tiny` ({record.id}) is gone: RuntimeError: the engine is gone\n"
@@ -273,23 +275,27 @@ def test_two_servers_need_names(yard: Yard) -> None:
 
 
 @pytest.mark.sweep
-def test_stop_waits_for_requests_in_flight_unless_it_is_told_not_to(yard: Yard) -> None:
+def test_stop_waits_for_requests_in_flight_unless_it_is_told_not_to(yard: Yard, tmp_path: Path) -> None:
     answers: list[dict[str, object] | None] = []
-    record = yard.detach(STANDIN_SLOW="4")
+    record = yard.detach(STANDIN_HOLDS=str(tmp_path / "answer"))
     with asking(record.url, answers):
         (server,) = yard("ps", "--json").json["servers"]
         assert (server["requests"], server["kv_cache"]) == (1, 0.25)
-        done = yard("stop")
-    assert (done.code, done.stdout) == (0, f"stopped acme/tiny ({record.id})\n")
-    assert done.stderr == (
-        f"`acme/tiny` ({record.id}) has requests in flight, which get up to 30 s; "
-        f"`modelctl stop --now {record.id}` drops them\n"
-    )
-    record = yard.detach(STANDIN_SLOW="20")
+        stop = yard.run.start("stop", env=yard.env)
+        assert stop.stderr is not None
+        assert stop.stderr.readline() == (
+            f"`acme/tiny` ({record.id}) has requests in flight, which get up to 30 s; "
+            f"`modelctl stop --now {record.id}` drops them\n"
+        )
+        # It is answered while it is waited for.
+        (tmp_path / "answer").touch()
+        said = stop.communicate(timeout=PATIENCE)
+    assert (stop.returncode, said) == (0, (f"stopped acme/tiny ({record.id})\n", ""))
+    record = yard.detach(STANDIN_SLOW="25")
     with asking(record.url, answers):
         began = time.monotonic()
         assert yard("stop", "--now").code == 0
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 15
     assert [answer and answer["model"] for answer in answers] == [TINY, None]
     yard.assert_nothing_is_left(record)
 
@@ -308,9 +314,9 @@ def test_a_machine_that_only_computes_is_ready_when_it_has_loaded(yard: Yard) ->
     assert f"{TINY} for another machine (ready, " in yard("status").stdout
     assert "does not answer" not in yard("status", "--check").stderr
     record = yard.record()
-    began = time.monotonic()
-    assert yard("stop").stdout == f"stopped {TINY} ({record.id})\n"
-    assert time.monotonic() - began < 5
+    gone, _ = yard("stop", "--json").events
+    # Told to end, it does so by itself; five seconds later it would be killed.
+    assert (gone["server"], gone["how"], gone["seconds"] < 5) == (record.id, "stopped", True)
     yard.assert_nothing_is_left(record)
 
 
@@ -332,17 +338,17 @@ def test_a_server_in_the_foreground_is_stopped_too(yard: Yard) -> None:
 
 @pytest.mark.sweep
 def test_an_idle_server_ends_by_itself(yard: Yard) -> None:
-    with serving(yard.run, TINY, "--port", "0", "--ttl", "1s", env={**yard.env, "STANDIN_SLOW": "1.5"}) as server:
+    with serving(yard.run, TINY, "--port", "0", "--ttl", "3s", env={**yard.env, "STANDIN_SLOW": "4"}) as server:
         server.until_ready()
         record = yard.record()
         answers: list[dict[str, object] | None] = []
         with asking(record.url, answers):
             # Longer than its time without requests: it has one.
             pass
-        done = server.finish(seconds=10)
+        done = server.finish()
     assert (done.code, len(answers)) == (0, 1)
     assert answers[0] is not None
-    assert done.stderr.endswith("stopping\nstopped after 1 s without a request; vLLM ended with exit code 0\n")
+    assert done.stderr.endswith("stopping\nstopped after 3 s without a request; vLLM ended with exit code 0\n")
     yard.assert_nothing_is_left(record)
 
 
@@ -435,7 +441,7 @@ class TestLogs:
         await_true(lambda: "Application startup complete" in out.read_text())
         assert following.poll() is None
         assert yard("stop").code == 0
-        assert following.wait(10) == 0
+        assert following.wait(PATIENCE) == 0
         assert out.read_text() == record.log.read_text().replace("\r", "\n")
         (*lines, done) = yard("logs", record.id, "--tail", "2", "--json").events
         assert [line["event"] for line in lines] == ["line", "line"]

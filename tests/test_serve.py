@@ -27,6 +27,8 @@ from tests.standin.engines import make_engine
 from tests.stores import StoreBuilder, tiny_model
 
 TINY = "acme/tiny"
+# Much less than who waits for requests in flight takes, or for a model to load, and enough for a busy machine.
+SOON = 20.0
 OUT_OF_MEMORY = (
     "(EngineCore pid=1) ERROR 11-22 21:52:07 [core.py:1510] torch.OutOfMemoryError: CUDA out of memory. "
     "Tried to allocate 2.00 GiB."
@@ -113,7 +115,7 @@ def test_serves_until_it_is_told_to_end(
     assert stat.S_IMODE(server.log.stat().st_mode) == 0o600
     assert stat.S_IMODE(server.run_folder.stat().st_mode) == 0o700
 
-    done = ready.send(signal.SIGTERM).finish(seconds=3)
+    done = ready.send(signal.SIGTERM).finish(seconds=SOON)
 
     assert done.code == 0
     body = '{"model": "acme/tiny", "messages": [{"role": "user", "content": "Hello, who are you?"}], "max_tokens": 64}'
@@ -183,7 +185,7 @@ def test_other_commands_know_that_it_runs(run: Command, ready: Serving) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 0), (signal.SIGINT, 130)])
 def test_the_exit_code_tells_who_asked(ready: Serving, number: signal.Signals, code: int) -> None:
-    assert ready.send(number).finish(seconds=3).code == code
+    assert ready.send(number).finish(seconds=SOON).code == code
 
 
 def test_a_build_of_another_name_is_served_too(
@@ -224,8 +226,9 @@ def test_the_second_ctrl_c_waits_for_nobody(
         asking.start()
         server.until(lambda: _in_flight(server.url))
         began = time.monotonic()
-        assert server.send(signal.SIGINT, signal.SIGINT).finish().code == 130
-        assert time.monotonic() - began < 3
+        assert server.press_twice().finish().code == 130
+        # The request would take a minute, and would get most of it.
+        assert time.monotonic() - began < 20
         asking.join()
     assert record.is_gone()
 
@@ -235,7 +238,7 @@ def test_ends_while_it_loads(run: Command, store: StoreBuilder, env: dict[str, s
     store.add(TINY)
     with serving(run, TINY, "--port", "0", env=env | {"STANDIN_LOAD": "60", "STANDIN_GRANDCHILD": "1"}) as server:
         pids = record.value["pids"]
-        done = server.send(signal.SIGTERM).finish(seconds=8)
+        done = server.send(signal.SIGTERM).finish(seconds=SOON)
     assert done.code == 0
     assert len(pids) == 3
     assert record.is_gone()
@@ -247,7 +250,7 @@ def test_a_stubborn_idle_server_and_its_grandchild_are_killed(
 ) -> None:
     store.add(TINY)
     with serving(run, TINY, "--port", "0", env=env | {"STANDIN_STUBBORN": "1", "STANDIN_GRANDCHILD": "1"}) as server:
-        assert server.until_ready().send(signal.SIGTERM).finish(seconds=4).code == 0
+        assert server.until_ready().send(signal.SIGTERM).finish(seconds=SOON).code == 0
     assert record.is_gone()
 
 
@@ -255,7 +258,7 @@ def test_nothing_outlives_a_killed_modelctl(
     run: Command, ready: Serving, record: Record, state_dir: Path, env: dict[str, str]
 ) -> None:
     ready.process.kill()
-    await_true(record.is_gone, seconds=5)
+    await_true(record.is_gone, seconds=SOON)
     assert servers.running(state_dir) == ()
     # Its record and its folder lie there still; the next start takes them away.
     assert len(list((state_dir / "servers").iterdir())) == 1
@@ -295,7 +298,7 @@ def test_a_terminal_sees_one_live_line(run: Command, store: StoreBuilder, env: d
     while chunk := _read(ours):
         shown += chunk
     os.close(ours)
-    assert process.wait(10) == 0
+    assert process.wait(PATIENCE) == 0
     text = shown.decode()
     assert "\x1b[2K" in text
     assert "loading the weights (1/2, " in text
@@ -315,7 +318,7 @@ def test_a_closed_terminal_ends_it_in_order(
     await_true(lambda: "curl " in out.read_text())
     os.close(ours)
     process.send_signal(signal.SIGHUP)
-    assert process.wait(10) == 0
+    assert process.wait(PATIENCE) == 0
     assert record.is_gone()
 
 
@@ -411,10 +414,13 @@ def test_an_unknown_failure_shows_the_end_of_the_log(run: Command, store: StoreB
 
 
 def test_a_lost_engine_is_a_failure_although_vllm_exits_0(
-    run: Command, store: StoreBuilder, env: dict[str, str], record: Record
+    run: Command, store: StoreBuilder, env: dict[str, str], record: Record, tmp_path: Path
 ) -> None:
     store.add(TINY)
-    done = run("serve", TINY, "--port", "0", env=env | {"STANDIN_DIES": "0.5"})
+    with serving(run, TINY, "--port", "0", env=env | {"STANDIN_DIES": str(tmp_path / "now")}) as server:
+        server.until_ready()
+        (tmp_path / "now").touch()
+        done = server.finish()
     assert done.code == 1
     assert (
         "error: vLLM ended while it served `acme/tiny`: "
@@ -428,9 +434,10 @@ def test_is_ready_only_when_it_says_so(
     run: Command, store: StoreBuilder, env: dict[str, str], record: Record, how: dict[str, str]
 ) -> None:
     store.add(TINY)
-    done = run("serve", TINY, "--port", "0", "--timeout", "1", env=env | how)
+    # Long enough for the stand-in to tell by then which its processes are.
+    done = run("serve", TINY, "--port", "0", "--timeout", "4", env=env | how)
     assert (done.code, done.stdout) == (1, "")
-    assert "error: `acme/tiny` is not ready after 1 s\n" in done.stderr
+    assert "error: `acme/tiny` is not ready after 4 s\n" in done.stderr
     assert record.is_gone()
 
 
@@ -456,7 +463,7 @@ def test_a_port_that_another_server_still_loads_for(
     with serving(run, TINY, "-p", str(port), env=env | {"STANDIN_LOAD": "60"}) as first:
         first.until(record.path.exists)
         done = run("serve", TINY, "-p", str(port), env=env)
-        first.send(signal.SIGINT, signal.SIGINT).finish()
+        first.press_twice().finish()
     assert done.code == 8
     assert f"error: port {port} is taken by `modelctl serve acme/tiny` (pid {first.process.pid})\n" in done.stderr
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.command import Command
 from tests.damages import NAME, entry
+from tests.serving import is_held
 from tests.stores import StoreBuilder
 from tests.test_pull import MIB, until
 
@@ -66,13 +67,6 @@ def stopped(run: Command, blob: Path, *, after_a_file: bool = False) -> "subproc
         _, stderr = process.communicate(timeout=60)
         assert process.returncode == 0, stderr
     raise AssertionError("it is never held in time")
-
-
-def is_held(process: "subprocess.Popen[str]") -> bool:
-    """Stop a process; `False` if it has ended."""
-    os.kill(process.pid, signal.SIGSTOP)
-    state = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-    return state is not None and state.si_code == os.CLD_STOPPED
 
 
 def left_to_read(pid: int, blob: Path) -> int:

@@ -6,13 +6,14 @@ STANDIN_IMPORT=S       takes S seconds before it says or hears anything
 STANDIN_HANGS=TEXT     raises an exception while it loads, and lives on by a child
 STANDIN_SAY=TEXT       prints TEXT while it loads
 STANDIN_EXIT=N         ends with exit code N while it loads
-STANDIN_DIES=S         loses its engine S seconds after it was ready, and ends with exit code 0 as the real one does
+STANDIN_DIES=FILE      loses its engine once there is this file, and ends with exit code 0 as the real one does
 STANDIN_HEALTH=503     says that it is not well
 STANDIN_DEAF=1         never listens
 STANDIN_STUBBORN=1     ignores SIGTERM, as the real one does while it loads
 STANDIN_GRANDCHILD=1   has its engine start a process of its own, which ignores SIGTERM
 STANDIN_TASK=NAME      what it can be asked for (default generate)
 STANDIN_SLOW=S         takes S seconds for an answer
+STANDIN_HOLDS=FILE     keeps every answer back until there is this file
 STANDIN_ANSWER=TEXT    answers with TEXT to every request with a body
 STANDIN_RECORD=FILE    writes its command line, environment, folder and pids there
 """

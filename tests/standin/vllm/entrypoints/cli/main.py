@@ -63,6 +63,8 @@ class Handler(BaseHTTPRequestHandler):
             self.server.in_flight += 1
             try:
                 time.sleep(float(switch("SLOW", "0")))
+                if path := switch("HOLDS"):
+                    await_file(path)
                 self.answer(200, switch("ANSWER").encode() or {"path": self.path, "model": body["model"]})
             finally:
                 self.server.in_flight -= 1
@@ -77,6 +79,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401 - the signature of its base
         say(f"INFO:     {format % args}", prefix=False)
+
+
+def await_file(path: str) -> None:
+    while not Path(path).exists():
+        time.sleep(0.02)
 
 
 def say(text: str, *, process: str = "APIServer", level: str = "INFO", prefix: bool = True) -> None:
@@ -179,8 +186,8 @@ def listen(arguments: argparse.Namespace, engine: Any, stop: threading.Event) ->
     server.names = tuple(arguments.served_model_name)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     say("INFO:     Application startup complete.", prefix=False)
-    if seconds := switch("DIES"):
-        time.sleep(float(seconds))
+    if path := switch("DIES"):
+        await_file(path)
         say("RuntimeError: the engine is gone", process="EngineCore", level="ERROR")
         engine.kill()
         return 0
