@@ -18,7 +18,7 @@ from tests.command import Command
 from tests.hub import faults
 from tests.hub.loopback import Hub
 from tests.stores import StoreBuilder
-from tests.test_pull import MIB, NAME, big_model, blobs_are_true, leftovers, until
+from tests.test_pull import MIB, NAME, big_model, blobs_are_true, leftovers, until, written
 
 SIZE = 40 * MIB
 CDN = "/_cdn/*"
@@ -51,9 +51,9 @@ def test_what_arrived_is_saved_and_the_same_command_goes_on(
 ) -> None:
     pull = run.start("pull", NAME, "--max-workers", "2", env=hub.environ)
     # Long before the first save that comes by itself, after two seconds or 8 MiB.
-    until(lambda: hub.bodies() > MIB)
+    until(lambda: written(pull.pid) > MIB)
     pull.send_signal(number)
-    stdout, stderr = pull.communicate(timeout=10)
+    stdout, stderr = pull.communicate(timeout=30)
     assert (pull.returncode, stdout) == (code, "")
     assert stderr.splitlines()[-2:] == [f"error: the pull of `{NAME}` was interrupted", HINT]
     assert saved(store.paths(NAME)) > MIB // 2
@@ -69,7 +69,7 @@ def test_under_json_the_last_line_says_so(run: Command, hub: Hub, slow: faults.F
     pull = run.start("pull", NAME, "--json", env=hub.environ)
     until(lambda: slow.count > 0)
     pull.send_signal(signal.SIGTERM)
-    stdout, stderr = pull.communicate(timeout=10)
+    stdout, stderr = pull.communicate(timeout=30)
     assert (pull.returncode, stderr) == (143, "")
     assert json.loads(stdout.splitlines()[-1])["error"]["kind"] == "interrupted"
 
@@ -77,14 +77,14 @@ def test_under_json_the_last_line_says_so(run: Command, hub: Hub, slow: faults.F
 @pytest.mark.usefixtures("slow")
 def test_asked_again_and_again_it_saves_all_the_same(run: Command, hub: Hub, store: StoreBuilder) -> None:
     pull = run.start("pull", NAME, "--max-workers", "2", env=hub.environ)
-    until(lambda: hub.bodies() > MIB)
+    until(lambda: written(pull.pid) > MIB)
     # Until it has gone: each of them hits another moment of its end.
     while pull.poll() is None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
             pull.send_signal(number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             pull.wait(0.02)
-    _, stderr = pull.communicate(timeout=10)
+    _, stderr = pull.communicate(timeout=30)
     # The last one may come when all has been said.
     assert pull.returncode in {130, -signal.SIGINT, -signal.SIGTERM}
     assert "Traceback" not in stderr
@@ -104,13 +104,13 @@ def test_impatience_does_not_cut_a_slow_save_short(run: Command, hub: Hub, store
         stderr=subprocess.PIPE,
     )
     assert pull.stdout is not None
-    until(lambda: hub.bodies() > MIB)
+    until(lambda: written(pull.pid) > MIB)
     pull.send_signal(signal.SIGINT)
     assert pull.stdout.read(1) == b"."
     with contextlib.suppress(subprocess.TimeoutExpired):
         pull.wait(1.2)
     pull.send_signal(signal.SIGINT)
-    _, stderr = pull.communicate(timeout=20)
+    _, stderr = pull.communicate(timeout=60)
     assert (pull.returncode, b"Traceback" in stderr) == (130, False)
     assert saved(store.paths(NAME)) > MIB // 2
 
@@ -127,7 +127,7 @@ def test_nohup_keeps_a_pull_through_a_hangup(run: Command, hub: Hub, store: Stor
         signal.signal(signal.SIGHUP, before)
     until(lambda: held.count > 0)
     pull.send_signal(signal.SIGHUP)
-    _, stderr = pull.communicate(timeout=20)
+    _, stderr = pull.communicate(timeout=60)
     assert pull.returncode == 0, stderr
     assert blobs_are_true(store)
 
@@ -138,7 +138,7 @@ def test_before_anything_was_fetched_it_ends_without_a_word(run: Command, hub: H
     pull = run.start("pull", NAME, env=hub.environ)
     until(lambda: bool(hub.asked))
     pull.send_signal(signal.SIGTERM)
-    stdout, stderr = pull.communicate(timeout=10)
+    stdout, stderr = pull.communicate(timeout=30)
     assert (pull.returncode, stdout, stderr) == (143, "", "")
 
 
@@ -156,12 +156,12 @@ def test_a_terminal_gets_its_cursor_back(
     pieces = _read(ours)
     while b"\x1b[?25l" not in shown:
         shown += next(pieces)
-    until(lambda: hub.bodies() > MIB)
+    until(lambda: written(pull.pid) > MIB)
     if terminal == "closed":
         os.close(ours)
     pull.send_signal(signal.SIGHUP)
     shown += b"".join(pieces if terminal == "there" else [])
-    assert pull.wait(10) == 129
+    assert pull.wait(30) == 129
     assert saved(store.paths(NAME)) > MIB // 2
     if terminal == "there":
         os.close(ours)

@@ -14,6 +14,7 @@ from tests.hub import faults
 from tests.hub.loopback import Hub
 from tests.hub.wire import Call
 from tests.stores import StoreBuilder
+from tests.test_interruption import saved
 from tests.test_pull import MIB, NAME, big_model, blobs_are_true, content, leftovers, until, weights
 
 # The other origin, to which the Hub sends clients for the bytes of large files.
@@ -124,7 +125,7 @@ def test_a_spoilt_partial_is_found_out(
     run: Command, hub: Hub, store: StoreBuilder, spoil: Callable[[object], object]
 ) -> None:
     hub.add(NAME, files=big_model(SIZE))
-    hub.fault(faults.slow(rate=40 * MIB), path=CDN, times=None)
+    hub.fault(faults.slow(rate=10 * MIB), path=CDN, times=None)
     pull = run.start("pull", NAME, env=hub.environ)
     until(lambda: bool(list(store.paths(NAME).partials.glob("*.json"))))
     os.kill(pull.pid, signal.SIGKILL)
@@ -254,7 +255,7 @@ def test_addresses_that_are_good_for_a_second(run: Command, make_hub: Callable[.
 @pytest.mark.sweep
 def test_a_target_that_becomes_read_only(run: Command, hub: Hub, store: StoreBuilder) -> None:
     hub.add(NAME, files=big_model(SIZE))
-    slow = hub.fault(faults.slow(rate=20 * MIB), path=CDN, times=None)
+    slow = hub.fault(faults.slow(rate=8 * MIB), path=CDN, times=None)
     run.let_pass(NOBODY)
     for path in (run.project, *run.project.rglob("*")):
         os.chown(path, NOBODY, NOBODY)
@@ -264,16 +265,18 @@ def test_a_target_that_becomes_read_only(run: Command, hub: Hub, store: StoreBui
     folders = [path for path in store.hub.rglob("*") if path.is_dir()]
     for folder in folders:
         folder.chmod(0o555)
-    _, stderr = pull.communicate(timeout=20)
+    _, stderr = pull.communicate(timeout=60)
     assert pull.returncode == 4
     assert stderr.splitlines()[-2].endswith("Permission denied")
     for folder in folders:
         folder.chmod(0o755)
     assert [model["state"] for model in run("list", "--json").json["models"]] == ["partial"]
     slow.times = 0
+    kept, sent = saved(store.paths(NAME)), hub.bodies()
     done = run("pull", NAME, "--no-use", env=hub.environ, user=NOBODY)
     assert done.code == 0, done.stderr
-    assert hub.bodies() <= SIZE + AGAIN
+    assert kept > 0
+    assert hub.bodies() - sent < SIZE - kept + MIB
     assert blobs_are_true(store)
     assert leftovers(store) == []
 
@@ -325,7 +328,8 @@ def test_a_pull_that_began_at_a_time_that_cannot_be_is_shown(
     run: Command, hub: Hub, store: StoreBuilder, moved: timedelta
 ) -> None:
     hub.add(NAME, files=big_model(SIZE))
-    hub.fault(faults.slow(rate=4 * MIB), path=CDN, times=None)
+    # It lasts while some commands look at it.
+    hub.fault(faults.slow(rate=MIB), path=CDN, times=None)
     pull = run.start("pull", NAME, env=hub.environ)
     until(lambda: hub.bodies() > MIB)
     record = store.paths(NAME).pull_record

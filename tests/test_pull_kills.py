@@ -11,7 +11,7 @@ from tests.command import Command
 from tests.hub import faults
 from tests.hub.loopback import Hub
 from tests.stores import StoreBuilder
-from tests.test_pull import MIB, NAME, blobs_are_true, content, content_of, leftovers, until
+from tests.test_pull import MIB, NAME, await_word, blobs_are_true, content, content_of, leftovers, until
 from tests.test_pull_crashes import safetensors
 
 KILLS = 30
@@ -66,17 +66,16 @@ def test_killed_at_thirty_random_moments(run: Command, hub: Hub, store: StoreBui
 def test_who_waits_takes_over_from_one_that_is_killed(run: Command, hub: Hub, store: StoreBuilder) -> None:
     files = three_large_files()
     hub.add(NAME, files=files)
-    slow = hub.fault(faults.slow(rate=8 * MIB), path=CDN, times=None)
+    # The first one is at work on it until it is killed.
+    slow = hub.fault(faults.slow(rate=2 * MIB), path=CDN, times=None)
     first = run.start("pull", NAME, env=hub.environ)
     until(lambda: bool(list(store.paths(NAME).partials.glob("*.json"))))
     second = run.start("pull", NAME, env=hub.environ)
-    assert second.stderr is not None
-    while "waiting for it" not in (line := second.stderr.readline()):
-        assert line
+    await_word(second, "waiting for it")
     slow.times = 0
     first.kill()
     first.communicate(timeout=10)
-    _, stderr = second.communicate(timeout=30)
+    _, stderr = second.communicate(timeout=60)
     assert second.returncode == 0, stderr
     assert content(store) == files
     assert hub.bodies() <= sum(map(len, files.values())) + 3 * AGAIN
@@ -88,7 +87,7 @@ def test_killed_between_two_contents_of_a_branch(run: Command, hub: Hub, store: 
     """The branch moves while nobody pulls: what is there of the old commit is not taken for the new one's."""
     old, new = three_large_files(), {**three_large_files(), "model-2-of-3.safetensors": safetensors(64 * MIB - 5)}
     hub.add(NAME, files=old)
-    hub.fault(faults.slow(rate=8 * MIB), path=CDN, times=None)
+    hub.fault(faults.slow(rate=4 * MIB), path=CDN, times=None)
     pull = run.start("pull", NAME, env=hub.environ)
     until(lambda: len(list(store.paths(NAME).partials.glob("*.json"))) == 3)
     pull.kill()

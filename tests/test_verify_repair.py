@@ -15,7 +15,7 @@ from tests.disks import bind_mount, small_disk
 from tests.hub import faults
 from tests.hub.loopback import Hub
 from tests.stores import StoreBuilder
-from tests.test_pull import MIB, blobs_are_true, content, content_of, leftovers, until
+from tests.test_pull import MIB, blobs_are_true, content, content_of, leftovers, until, written
 from tests.test_pull_crashes import FILES
 
 REPAIR = ("verify", "--repair", NAME)
@@ -138,7 +138,7 @@ def test_a_store_that_may_only_be_read(run: Command, hub: Hub, store: StoreBuild
 def test_ctrl_c_keeps_what_has_arrived(run: Command, hub: Hub, store: StoreBuilder, damaged: dict[str, bytes]) -> None:
     slow = hub.fault(faults.slow(rate=2 * MIB), path="/_cdn/*", times=None)
     process = run.start(*REPAIR, env=hub.environ)
-    until(lambda: hub.bodies() > MIB)
+    until(lambda: written(process.pid) > MIB)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=20)
     assert (process.returncode, stderr.splitlines()[-2]) == (130, f"error: the repair of `{NAME}` was interrupted")

@@ -5,6 +5,7 @@ fault counts how often it struck.
 """
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -116,6 +117,18 @@ def stall(*, seconds: float, after: int = 0) -> Act:
             await self.write(body, more=more)
 
     return _through(Stall)
+
+
+def hold(released: threading.Event) -> Act:
+    """The app's own answer, but not until a test says so."""
+
+    async def act(call: Call) -> None:
+        while not released.is_set():
+            if await call.gone(seconds=0.02):
+                await call.hang_up()
+        await call.app(call.scope, call.receive, call.send)
+
+    return act
 
 
 def silence(*, seconds: float = _PATIENCE) -> Act:
