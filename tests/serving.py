@@ -166,6 +166,14 @@ def is_held(process: subprocess.Popen[str]) -> bool:
     return state is not None and state.si_code == os.CLD_STOPPED
 
 
+def struck(process: subprocess.Popen[str], number: signal.Signals, *, where: Callable[[], object]) -> bool:
+    """Send a signal to a process, and tell whether it was there where it is to hear of it."""
+    was_there = is_held(process) and bool(where())
+    process.send_signal(number)
+    process.send_signal(signal.SIGCONT)
+    return was_there
+
+
 @contextlib.contextmanager
 def suspended(process: subprocess.Popen[str]) -> Iterator[None]:
     """Keep a process that runs from doing anything meanwhile."""

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import termios
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from benchmarks.stores import Shape, fill
 from modelctl.cli.output import size as shown_size
 from tests.checkpoints import CONFIG, generator, sharded
 from tests.command import Command, Finished
-from tests.serving import await_true, is_running
+from tests.serving import await_true, is_held, is_running
 from tests.stores import StoreBuilder
 
 SIZE = sum(len(content) for content in generator().values())
@@ -416,13 +417,26 @@ def test_of_many_models_several_processes_see_what_one_sees(run: Command, store:
         assert run_under(run, KILLED, *argv) == alone
 
     # Ctrl-C ends them all, without a word.
-    with run.start("list", env={"PYTHONUNBUFFERED": "1"}) as process:
-        await_true(lambda: children(process.pid), alive=process)
-        left = children(process.pid)
-        os.killpg(process.pid, signal.SIGINT)
-        said = process.communicate(timeout=10)
+    process, left = in_company(run)
+    os.killpg(process.pid, signal.SIGINT)
+    os.kill(process.pid, signal.SIGCONT)
+    said = process.communicate(timeout=60)
     assert (process.returncode, said) == (130, ("", ""))
     await_true(lambda: not any(map(is_running, left)))
+
+
+def in_company(run: Command) -> tuple["subprocess.Popen[str]", list[int]]:
+    """A listing that is held while it has processes beside it, and those."""
+    for _ in range(20):
+        # Of all that it says there is room in a pipe.
+        process = run.start("list", "-q", "--sort", "size", env={"PYTHONUNBUFFERED": "1"})
+        while is_held(process):
+            if left := children(process.pid):
+                return process, left
+            os.kill(process.pid, signal.SIGCONT)
+            time.sleep(0.002)
+        process.communicate(timeout=60)
+    raise AssertionError("it is never held in time")
 
 
 def children(pid: int) -> list[int]:

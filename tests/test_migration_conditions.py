@@ -19,6 +19,7 @@ from tests.crashes import Crashes, held
 from tests.disks import bind_mount
 from tests.guard import linkless
 from tests.second_opinion import accepted, loads
+from tests.serving import is_held
 from tests.stores import StoreBuilder
 
 WEIGHTS = {"model.safetensors": b"w" * 100_000}
@@ -176,20 +177,22 @@ class TestInterrupted:
         paths.entry(commit, "model.safetensors").symlink_to(layout.link_target("model.safetensors", blob.name))
         return blob
 
-    def test_it_ends_within_a_second_and_goes_on(self, run: Command, large: Path, far: StoreBuilder) -> None:
+    def test_it_ends_at_once_and_goes_on(self, run: Command, large: Path, far: StoreBuilder) -> None:
         argv = ("migrate", "--from-cache", "--yes", "--json", "--models-dir", far.hub.parent)
         process = run.start(*argv)
         spare = far.paths("acme/large").private / "incoming" / "blobs" / large.name
         with ended(process):
-            while not (spare.exists() and spare.stat().st_size > 8 * MIB):
-                assert process.poll() is None
+            # It goes on for a moment at a time: what it has copied is a part of the whole when it hears of the signal.
+            while is_held(process) and not (spare.exists() and spare.stat().st_size > 8 * MIB):
+                process.send_signal(signal.SIGCONT)
                 time.sleep(0.002)
+            copied = spare.stat().st_size
             process.send_signal(signal.SIGINT)
-            began = time.monotonic()
-            told, said = process.communicate(timeout=20)
-        took = time.monotonic() - began
+            process.send_signal(signal.SIGCONT)
+            told, said = process.communicate(timeout=60)
         assert (process.returncode, '"kind": "interrupted"' in told) == (130, True), (told, said)
-        assert took < 2, took
+        # Not more than a few of its steps, whatever each takes.
+        assert spare.stat().st_size - copied < 64 * MIB
         assert large.exists()
         inode, size = spare.stat().st_ino, spare.stat().st_size
         assert 8 * MIB < size < large.stat().st_size

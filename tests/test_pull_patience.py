@@ -42,7 +42,9 @@ def test_what_passes_is_waited_for_and_said(run: Command, hub: Hub, path: str, a
     index = b'{"weight_map": {"a": "model.safetensors"}}'
     hub.add(NAME, files={**FILES, "model.safetensors.index.json": index})
     fault = hub.fault(act, path=path, times=2 if why.startswith("with status") else 1)
-    done = run("pull", NAME, "-q", "--stall-after", "0.5", env=hub.environ)
+    # So short a time is for who never answers; who answers may take longer on a busy machine.
+    patience = ["--stall-after", "1"] if "in time" in why else []
+    done = run("pull", NAME, "-q", *patience, env=hub.environ)
     assert (done.code, done.stdout) == (0, f"{NAME}\n"), done.stderr
     assert done.stderr.count("; trying again in ") == fault.count == fault.times
     assert why in done.stderr.splitlines()[0]
@@ -75,7 +77,8 @@ def test_patience_has_a_bound(run: Command, hub: Hub, path: str, act: faults.Act
     hub.fault(act, path=path, times=None)
     began = time.monotonic()
     done = run("pull", NAME, "--retry-for", "1", "--stall-after", "0.4", env=hub.environ)
-    assert time.monotonic() - began < 4
+    # Without it, two minutes.
+    assert time.monotonic() - began < 30
     assert (done.code, done.stdout) == (7, "")
     assert done.stderr.splitlines()[-2].startswith(f"error: the Hub at `{hub.url}` {why}")
     assert done.stderr.splitlines()[-1] == GOES_ON
@@ -104,7 +107,7 @@ def test_a_wait_beyond_patience_ends_it_at_once_with_the_number(
     hub.fault(act, path=path, times=None)
     began = time.monotonic()
     done = run("pull", NAME, env=hub.environ)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert done.code == 7
     said, hint = re.sub(r"wait 3(60[01]|59\d) s", "wait AN HOUR", done.stderr.replace(hub.url, "HUB")).splitlines()[-2:]
     longer = "answers with status 429 and asks to wait AN HOUR, more than the 120 s of `--retry-for`"
@@ -162,7 +165,8 @@ def test_ten_seconds_of_silence_are_enough_where_the_model_is_here(run: Command,
     hub.fault(faults.silence(), path="/api/*", times=None)
     began = time.monotonic()
     assert run("pull", NAME, env=hub.environ).code == 7
-    assert 10 < time.monotonic() - began < 14
+    # Those of a connection alone would be twenty.
+    assert 10 < time.monotonic() - began < 18
 
 
 def drip(*, after: int) -> faults.Act:
@@ -186,9 +190,9 @@ def test_a_connection_that_drips_is_opened_anew(run: Command, hub: Hub, store: S
     model = {**big_model(9 * MIB), "config.json": b"{}" + b" " * 200}
     hub.add(NAME, files=model)
     fault = hub.fault(drip(after=3 * MIB if path == CDN else 10), path=path)
-    done = run("pull", NAME, "--stall-after", "0.3", env=hub.environ)
+    done = run("pull", NAME, "--stall-after", "1", env=hub.environ)
     assert (done.code, fault.count) == (0, 1), done.stderr
-    assert "bytes came in 1 s; trying again in 0.5 s" in done.stderr
+    assert re.search(r"bytes came in \d+ s; trying again in 0\.5 s", done.stderr)
     assert content(store) == model
     assert hub.bodies() < 9 * MIB + 4 * MIB
 
