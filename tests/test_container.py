@@ -58,7 +58,7 @@ class Box:
         return int((self.folder / "containers" / name).read_text())
 
     def assert_nothing_is_left(self, record: ServerRecord, *, but_record: bool = False) -> None:
-        await_true(lambda: not keepers(record), seconds=8)
+        await_true(lambda: not keepers(record))
         assert self.containers == []
         self.yard.assert_nothing_is_left(record, but_record=but_record)
 
@@ -284,7 +284,7 @@ def test_it_is_a_server_like_any_other(box: Box, tmp_path: Path) -> None:
         (shown,) = box("ps", "--json").json["servers"]
         # Its processes are in no control group of this name, as where they run in a virtual machine.
         assert (shown["container"], shown["state"], shown["memory"]) == (record.container, "ready", None)
-        done = server.send(signal.SIGTERM).finish(seconds=8)
+        done = server.send(signal.SIGTERM).finish()
     assert done.code == 0
     assert f"(container image `{IMAGE}`)" in done.stderr
     assert "stopped; vLLM ended with exit code 0" in done.stderr
@@ -371,9 +371,9 @@ def test_nothing_is_left(box: Box, way: str, phase: str, *, detached: bool) -> N
         if way == "keeper":
             # Nobody needs it as long as nothing else is killed.
             act(box, "SIGTERM", record)
-        await_true(lambda: not is_running(record.pid), seconds=10)
-        await_true(lambda: box.containers == [], seconds=10)
-        done = command.finish(seconds=10)
+        await_true(lambda: not is_running(record.pid))
+        await_true(lambda: box.containers == [])
+        done = command.finish()
     if not detached:
         expected = {"SIGTERM": 0, "keeper": 0, "stop": 0, "SIGINT": 130, "modelctl": -signal.SIGKILL}.get(way, 1)
         assert done.code == expected, done
@@ -446,7 +446,8 @@ def test_tools_that_hang_hold_up_no_start(tmp_path: Path) -> None:
         servers.write(gone, state_dir=tmp_path)
     began = time.monotonic()
     enclosed.sweep(tmp_path, patience=0.1)
-    assert time.monotonic() - began < 15
+    # Two of them ask for a minute each time.
+    assert time.monotonic() - began < 30
     left = [record.container for record in servers.gone(tmp_path)]
     assert left == ["modelctl-0", "modelctl-1", "modelctl-2", "modelctl-3", None]
 
@@ -466,7 +467,7 @@ def test_a_container_that_cannot_be_removed_is_told_and_tried_again(box: Box) ->
     told = box("stop", record.id, env={"STANDIN_KEEPS": "1"})
     assert (told.code, told.stderr) == (1, f"error: a container of vLLM could not be removed\nhint: `{command}`\n")
     assert box("stop", record.id).code == 0
-    await_true(lambda: not keepers(record), seconds=20)
+    await_true(lambda: not keepers(record))
     assert record.container not in box.containers
     assert box.yard.records == []
 

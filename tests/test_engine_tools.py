@@ -44,15 +44,15 @@ def test_lines_are_told_as_they_come_and_logged_as_they_are(sh: Callable[..., ch
 
 def test_enough_was_seen(sh: Callable[..., child.Outcome]) -> None:
     started = time.monotonic()
-    assert sh("echo begin; echo here; sleep 30", line=lambda text: text == "here") == child.Outcome(None, "here")
-    assert time.monotonic() - started < 5
+    assert sh("echo begin; echo here; sleep 60", line=lambda text: text == "here") == child.Outcome(None, "here")
+    assert time.monotonic() - started < 20
 
 
 def test_patience_ends(sh: Callable[..., child.Outcome]) -> None:
     ticks: list[None] = []
     started = time.monotonic()
-    assert sh("echo slow; sleep 30", patience=1.2, tick=lambda: ticks.append(None)) == child.Outcome(None, "slow")
-    assert 1.2 <= time.monotonic() - started < 5
+    assert sh("echo slow; sleep 60", patience=1.2, tick=lambda: ticks.append(None)) == child.Outcome(None, "slow")
+    assert 1.2 <= time.monotonic() - started < 20
     assert len(ticks) >= 2
 
 
@@ -61,8 +61,8 @@ def test_a_stubborn_child_goes_with_all_that_it_started(sh: Callable[..., child.
     script = "trap '' TERM; (while :; do sleep 0.1; done) & echo $!; while :; do sleep 0.1; done"
     started = time.monotonic()
     outcome = sh(script, line=lambda text: text.isdigit())
-    assert time.monotonic() - started < 2
-    deadline = time.monotonic() + 2
+    assert time.monotonic() - started < 20
+    deadline = time.monotonic() + 20
     while not is_gone(int(outcome.last)):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -71,8 +71,8 @@ def test_a_stubborn_child_goes_with_all_that_it_started(sh: Callable[..., child.
 
 def test_a_grandchild_that_keeps_the_pipe_open_is_not_waited_for(sh: Callable[..., child.Outcome]) -> None:
     started = time.monotonic()
-    assert sh("sleep 4 & echo done; exit 0") == child.Outcome(0, "done")
-    assert time.monotonic() - started < 3
+    assert sh("sleep 30 & echo done; exit 0") == child.Outcome(0, "done")
+    assert time.monotonic() - started < 20
 
 
 def test_a_program_that_cannot_be_run_is_an_error(tmp_path: Path) -> None:

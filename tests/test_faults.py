@@ -113,21 +113,21 @@ def test_stall(connection: Connection, tiny: Hub) -> None:
     tiny.fault(faults.stall(seconds=0.3, after=100))
     began = time.monotonic()
     assert Got(connection).body == CONTENT
-    assert 0.3 <= time.monotonic() - began < 3
+    assert 0.3 <= time.monotonic() - began < 10
 
 
 def test_a_stall_ends_with_its_client(tiny: Hub) -> None:
     fault = tiny.fault(faults.stall(seconds=20, after=100))
-    impatient = Connection(urlsplit(tiny.url).netloc, timeout=0.2)
+    impatient = Connection(urlsplit(tiny.url).netloc, timeout=1)
     assert Got(impatient).error == "TimeoutError"
     began = time.monotonic()
     tiny.stop()
-    assert (fault.count, time.monotonic() - began < 3) == (1, True)
+    assert (fault.count, time.monotonic() - began < 10) == (1, True)
 
 
 def test_silence(tiny: Hub) -> None:
     tiny.fault(faults.silence())
-    impatient = Connection(urlsplit(tiny.url).netloc, timeout=0.2)
+    impatient = Connection(urlsplit(tiny.url).netloc, timeout=1)
     assert (Got(impatient).error, tiny.asked[0].status) == ("TimeoutError", None)
 
 
@@ -160,7 +160,7 @@ def test_slow(connection: Connection, tiny: Hub) -> None:
     tiny.fault(faults.slow(rate=6 * SIZE))
     began = time.monotonic()
     assert Got(connection).body == CONTENT
-    assert 0.15 < time.monotonic() - began < 3
+    assert 0.15 < time.monotonic() - began < 10
 
 
 def test_kill_and_restart(connection: Connection, tiny: Hub) -> None:

@@ -119,7 +119,7 @@ def test_a_driver_that_hangs_holds_up_nobody(play: Play, does: str) -> None:
     environ = play(row(0), does=does)
     began = time.monotonic()
     assert ask(environ, patience=0.2) is None
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,14 @@ from modelctl.engine.release import Holders
 from modelctl.engine.stages import Stage
 from modelctl.engine.stop_requests import StopRequests
 from modelctl.store import changes
-from tests.serving import is_running
+from tests.serving import await_true, is_running
 from tests.standin.servers import TINY, Yard
 
 MIB = 2**20
+
+
+# The seconds in which a shell script has answered, also on a busy machine.
+PATIENCE = 1.5
 
 
 @pytest.fixture
@@ -69,7 +73,7 @@ def test_others_may_hold_what_they_want(tool: Path, ended: Holders) -> None:
 @pytest.mark.parametrize("count", [1, 8])
 def test_what_is_held_on_so_many_gpus(tool: Path, ended: Holders, count: int) -> None:
     pid = rows(tool, *["PID, 300"] * count, "1, 500")
-    held = ended.held(patience=0.3)
+    held = ended.held(patience=PATIENCE)
     assert held == {pid: count * 300 * MIB}
     assert release.message(held) == (
         f"vLLM has ended, but the driver still holds {count * 300 * MIB / 1e9:.1f} GB of memory on the GPU for it "
@@ -79,7 +83,7 @@ def test_what_is_held_on_so_many_gpus(tool: Path, ended: Holders, count: int) ->
 
 def test_a_divided_gpu_that_tells_of_no_sizes(tool: Path, ended: Holders) -> None:
     pid = rows(tool, "PID, [N/A]")
-    assert ended.held(patience=0.3) == {pid: 0}
+    assert ended.held(patience=PATIENCE) == {pid: 0}
     assert "still holds memory on the GPU" in release.message({pid: 0})
 
 
@@ -101,7 +105,7 @@ def test_a_driver_that_does_not_tell_holds_up_nobody(tool: Path, ended: Holders,
     (tool / "does").write_text(f"{does}\n")
     began = time.monotonic()
     assert ended.held(patience=0.3) == {}
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20
 
 
 def test_nobody_is_asked_where_no_gpu_is_used(tool: Path, tmp_path: Path) -> None:
@@ -130,7 +134,8 @@ def _ended(tool: Path, tmp_path: Path, *, on_gpus: bool) -> Ending:
 
     class Watcher:
         def started(self, pid: int) -> None:
-            pass
+            # It is given up soon, and has to have listed itself by then.
+            await_true(lambda: f"{pid}, " in (tool / "rows").read_text())
 
         def loading(self, stage: Stage, *, elapsed: float) -> None:
             pass

@@ -360,7 +360,7 @@ def test_a_start_that_failed_and_hangs_is_ended_with_its_cause(yard: Yard) -> No
     assert (
         "error: vLLM cannot serve `acme/tiny`: ValueError: no such thing (vLLM did not end by itself after that)\n"
     ) in done.stderr
-    assert 15 < time.monotonic() - began < 35
+    assert 15 < time.monotonic() - began < 50
     assert yard.records == []
 
 
