@@ -1,8 +1,10 @@
 """`modelctl serve` from the command line to the last process, with a stand-in for vLLM."""
 
+import contextlib
 import json
 import os
 import pty
+import random
 import re
 import select
 import signal
@@ -49,10 +51,13 @@ def env(engine: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def port() -> int:
-    """A port that nobody has."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port that nobody has, and that the system gives to nobody beside us who asks for any."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    for port in random.sample(range(first - 10_000, first), 100):
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError(first)
 
 
 @pytest.fixture

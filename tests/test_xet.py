@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -88,8 +89,8 @@ def test_what_was_begun_is_ended_by_ctrl_c_at_once_and_finished_by_http(
     interrupted = started(run, hub, store)
     os.kill(interrupted.pid, signal.SIGINT)
     began = time.monotonic()
-    stdout, stderr = interrupted.communicate(timeout=10)
-    assert time.monotonic() - began < 3
+    stdout, stderr = interrupted.communicate(timeout=60)
+    assert time.monotonic() - began < 10
     assert (interrupted.returncode, stdout) == (130, "")
     assert stderr.splitlines()[-2:] == [
         f"error: the pull of `{NAME}` was interrupted",
@@ -114,7 +115,8 @@ def test_after_a_kill_the_same_command_goes_on(run: Command, hub: Hub, store: St
 def started(run: Command, hub: Hub, store: StoreBuilder) -> subprocess.Popen[str]:
     """A pull that has written and recorded a part of the weights."""
     hub.add(NAME, files=SMALL, lfs=WEIGHTS, xet=True)
-    hub.fault(faults.slow(rate=2 * MIB), path=XORBS, times=None)
+    # Two parts of the weights come, and the others are waited for, however many are asked for at once.
+    hub.fault(faults.hold(threading.Event()), path="/xet/xorbs/*/[2-9]", times=None)
     running = run.start("pull", NAME, "--transport", "xet", env=hub.environ)
     until(lambda: any(json.loads(path.read_text())["received"] for path in journals(store)))
     return running
@@ -235,8 +237,9 @@ def test_a_lasting_fault_ends_it_and_http_still_brings_it(
     hub.add(NAME, files=SMALL, lfs=WEIGHTS, xet=True)
     hub.fault(act, path=path, times=None)
     began = time.monotonic()
-    ended, said = pull(run, hub, "--retry-for", "2", "--stall-after", "1")
-    assert time.monotonic() - began < 20
+    ended, said = pull(run, hub, "--retry-for", "4", "--stall-after", "1")
+    # Without `--retry-for`, two minutes.
+    assert time.monotonic() - began < 40
     assert ended == code, said
     assert message[0] in said[-2]
     assert said[-1] == message[1]
@@ -340,7 +343,7 @@ def test_another_tool_that_fetches_the_same_file_is_waited_for(run: Command, hub
         said = ""
         while "another tool is fetching it; waiting for that" not in said:
             said += waiting.stderr.readline()
-    waiting.communicate(timeout=20)
+    waiting.communicate(timeout=60)
     assert waiting.returncode == 0
     assert content(store) == {**SMALL, **WEIGHTS}
 
