@@ -423,6 +423,11 @@ def test_of_many_models_several_processes_see_what_one_sees(run: Command, store:
     said = process.communicate(timeout=60)
     assert (process.returncode, said) == (130, ("", ""))
     await_true(lambda: not any(map(is_running, left)))
+    # Nor does anybody stay behind who would tell what he found to one that was killed.
+    process, left = in_company(run)
+    process.kill()
+    process.communicate(timeout=60)
+    await_true(lambda: not any(map(is_running, left)))
 
 
 def in_company(run: Command) -> tuple["subprocess.Popen[str]", list[int]]:

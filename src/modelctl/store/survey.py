@@ -41,7 +41,8 @@ def each(places: Sequence[Place], take: Callable[[Model], T]) -> list[T]:
     size = -(-len(places) // processors)
     workers: list[_Worker[T]] = []
     try:
-        workers.extend(_Worker(take, places[at : at + size]) for at in range(0, len(places), size))
+        for at in range(0, len(places), size):
+            workers.append(_Worker(take, places[at : at + size], beside=workers))
         return [value for worker in workers for value in worker.values()]
     finally:
         for worker in workers:
@@ -51,7 +52,7 @@ def each(places: Sequence[Place], take: Callable[[Model], T]) -> list[T]:
 class _Worker(Generic[T]):
     """A process that reads some of the models. Where it cannot be started, or is killed, they are read here."""
 
-    def __init__(self, take: Callable[[Model], T], places: Sequence[Place]) -> None:
+    def __init__(self, take: Callable[[Model], T], places: Sequence[Place], *, beside: Sequence["_Worker[T]"]) -> None:
         # Not at the top: few stores are that large.
         import multiprocessing
 
@@ -60,7 +61,8 @@ class _Worker(Generic[T]):
         # Forked, since nothing of ours has threads by now, and a fresh interpreter would have to load it all again.
         context = multiprocessing.get_context("fork")
         self._answer, question = context.Pipe(duplex=False)
-        process = context.Process(target=_send, args=(question, take, places), daemon=True)
+        answers = [*(worker._answer for worker in beside), self._answer]  # noqa: SLF001 - of its own kind
+        process = context.Process(target=_send, args=(question, answers, take, places), daemon=True)
         self._process: ForkProcess | None = process
         try:
             process.start()
@@ -85,7 +87,12 @@ class _Worker(Generic[T]):
             self._process.join()
 
 
-def _send(question: "Connection", take: Callable[[Model], T], places: Sequence[Place]) -> None:
+def _send(
+    question: "Connection", answers: Sequence["Connection"], take: Callable[[Model], T], places: Sequence[Place]
+) -> None:
+    # Whoever has both ends of a pipe waits for ever for room in it, where nobody else is left to read.
+    for answer in answers:
+        answer.close()
     # Ctrl-C is for the process that shows something; it ends this one.
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
