@@ -1,13 +1,13 @@
 """vLLM's own command line reads what a profile gives it, and the file that `export-config` writes for it."""
 
 import json
-import os
 import re
 import signal
 import subprocess
 import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -138,32 +138,6 @@ def test_an_adapter_a_key_and_a_context_that_is_left_to_vllm(
     assert answer["model"] == "sql"
 
 
-def test_ray_serve_reads_what_is_written_for_it(
-    run: Command, store: StoreBuilder, project: Path, vllm: Path, tmp_path: Path
-) -> None:
-    commit = store.add(TINY)
-    add_adapter(store)
-    (project / "modelctl.toml").write_text(PROFILE)
-    file = tmp_path / "ray.yaml"
-    file.write_text(run("export-config", "--format", "ray-serve", TINY).stdout)
-    ray = os.environ.get("MODELCTL_TEST_RAY")  # noqa: TID251 - the tests' own
-    if not ray:
-        pytest.fail("there is no Ray to test with: `pip install --target DIR 'ray[serve]' pyarrow`, MODELCTL_TEST_RAY")
-
-    (told,) = printed(run, vllm, "ray_judge.py", ray, str(file))
-
-    assert (told["import_path"], told["model_id"]) == ("ray.serve.llm:build_openai_app", "tiny")
-    assert told["model"] == str(store.paths(TINY).snapshot(commit))
-    assert told["unknown"] == []
-    assert told["frontend_kwargs"] == {
-        "tool_call_parser": "hermes",
-        "enable_auto_tool_choice": True,
-        "middleware": ["one.Two", "three.Four"],
-    }
-    assert told["engine_kwargs"]["max_model_len"] == 1000
-    assert told["engine_kwargs"]["hf_overrides"] == EXPECTED["hf_overrides"]
-
-
 def asked(server: Serving, path: str, *, key: str, **body: Any) -> Any:  # noqa: ANN401 - JSON
     """What the server answers."""
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
@@ -176,11 +150,13 @@ def judged(run: Command, vllm: Path, *lines: list[str]) -> list[dict[str, Any]]:
     return printed(run, vllm, "judge.py", *(json.dumps(line) for line in lines))
 
 
-def printed(run: Command, vllm: Path, judge: str, *words: str) -> list[dict[str, Any]]:
+def printed(
+    run: Command, vllm: Path, judge: str, *words: str, env: Mapping[str, str | None] | None = None
+) -> list[dict[str, Any]]:
     """What a judge prints, run by the engine's interpreter."""
     done = subprocess.run(
         [str(vllm), str(Path(__file__).parent / "config" / judge), *words],
-        env=run.environment({"PYTHONPATH": None, "VLLM_LOGGING_LEVEL": "ERROR"}),
+        env=run.environment({"PYTHONPATH": None, "VLLM_LOGGING_LEVEL": "ERROR", **(env or {})}),
         capture_output=True,
         encoding="utf-8",
         timeout=240,

@@ -197,6 +197,14 @@ def test_kserve() -> None:
     assert model["resources"]["limits"]["nvidia.com/gpu"] == "2"
 
 
+def test_kserve_fetches_by_owner_and_name() -> None:
+    assert handover.configuration(subject(), "kserve").notes == (
+        "`root-path` of `Qwen/Qwen3-8B` is left out: the system has a way of its own for it",
+    )
+    *_, note = handover.configuration(subject(id="gpt2"), "kserve").notes
+    assert note == "KServe fetches no model without an owner: put a copy of `gpt2` where it has one"
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_what_has_no_place_is_said(kind: Format) -> None:
     local = Lora(name="mine", path=Path("/data/mine"))

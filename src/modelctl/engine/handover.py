@@ -188,6 +188,9 @@ def _kserve(subject: Subject) -> Configuration:
         "args": [*map(_plain, [f"--model_name={subject.names[0]}", *_words(kept), *loras])],
         "resources": {"requests": size, "limits": dict(size)},
     }
+    notes = [*_of_the_hub(subject), *_key_note(subject)]
+    if subject.on_hub and "/" not in subject.id:
+        notes.append(f"KServe fetches no model without an owner: put a copy of `{subject.id}` where it has one")
     document = {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
@@ -197,7 +200,7 @@ def _kserve(subject: Subject) -> Configuration:
     return Configuration(
         document=document,
         usage="kubectl apply -f FILE",
-        notes=(*_left_out(subject, {**gone, **local, **subject.nodes}), *_of_the_hub(subject), *_key_note(subject)),
+        notes=(*_left_out(subject, {**gone, **local, **subject.nodes}), *notes),
     )
 
 
