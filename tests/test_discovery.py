@@ -50,6 +50,19 @@ def own(environ: Environ, **kind: str) -> Path:
     return python
 
 
+def test_whether_it_has_ray(find: Callable[..., Engine | None], tmp_path: Path) -> None:
+    python = make_engine(tmp_path / "venv")
+    assert _required(find(python=python)).has_ray is False
+    (site_of(python) / "ray").mkdir()
+    (site_of(python) / "ray" / "__init__.py").touch()
+    assert _required(find(python=python)).has_ray is True
+
+
+def _required(engine: Engine | None) -> Engine:
+    assert engine is not None
+    return engine
+
+
 def test_none_is_found_where_there_is_none(
     find: Callable[..., Engine | None], environ: Environ, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """What is refused before a start, and what is settled for it: told from files, flags and memory."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from modelctl.engine import preflight
 from modelctl.engine.command import Settings
 from modelctl.engine.discovery import Device, Engine
 from modelctl.engine.gpus import Gpu
+from modelctl.engine.images import Image, Tool
+from modelctl.engine.limits import FORCE
 from modelctl.engine.machine import Machine
 from modelctl.engine.memory import GIB, MIB, Need
 from modelctl.engine.preflight import Verdict
@@ -341,6 +344,28 @@ def test_what_the_cpu_cannot_do() -> None:
     assert judged(machine=one._replace(nodes=2), tensor_parallel_size=2, context=8192).refusal is None
     assert told(judged("--enable-sleep-mode", machine=one)).exit_code == 2
     assert judged("--enable-sleep-mode", machine=gpus(1, 80)).refusal is None
+
+
+@pytest.mark.parametrize("asked", [{"ray": True}, {"extra": ("-cc", "{}", "--distributed-executor-backend=ray")}])
+def test_a_vllm_without_ray(asked: dict[str, Any]) -> None:
+    settings, cards = Settings(**asked), gpus(1, 80)
+    model = preflight.Model(id=NAME, need=None, architecture=KNOWN, context=8192)
+
+    def refusal(**changed: Any) -> ModelctlError | None:  # noqa: ANN401
+        return preflight.judge(model, replace(engine("cuda"), **changed), settings, cards, environ={}).refusal
+
+    assert refusal() is refusal(has_ray=True) is None
+    error = refusal(has_ray=False, python=Path("/my venv/bin/python"))
+    assert error is not None
+    assert (error.exit_code, error.message) == (
+        3,
+        "the vLLM of `/my venv/bin/python` has no Ray, which does not come with it",
+    )
+    assert error.hint == f"`uv pip install --python '/my venv/bin/python' 'ray[cgraph]'`; {FORCE}"
+    enclosed = refusal(has_ray=False, image=Image("acme/vllm", "1", Tool(Path("/docker"), "docker", rootless=False)))
+    assert enclosed is not None
+    assert enclosed.message.startswith("the vLLM of the image `acme/vllm` has no Ray, ")
+    assert enclosed.hint == f"`--image` with one that has it; {FORCE}"
 
 
 def test_a_cache_that_is_too_large_is_told_what_is_left() -> None:

@@ -150,6 +150,13 @@ ROWS = {
         "vLLM cannot put a model to sleep on the CPU",
         f"leave `--enable-sleep-mode` away; {FORCE}",
     ),
+    "ray": Row(
+        whole,
+        ("--ray",),
+        2,
+        "vLLM cannot use Ray on the CPU",
+        f"`--nnodes` divides a model among machines without it; {FORCE}",
+    ),
     "context": Row(
         whole,
         ("--max-model-len", "100000"),

@@ -34,6 +34,7 @@ class Engine:
     """A vLLM: the interpreter that has it, how that was found, and the folder of its package.
 
     One in a container image is run by the `python` in there, and its package lies nowhere that could be looked at.
+    `has_ray`: whether it can use Ray, which does not come with vLLM; `None` where that is not known.
     """
 
     python: Path
@@ -43,6 +44,7 @@ class Engine:
     how: str
     package: Path | None = field(default=None, compare=False)
     image: Image | None = field(default=None, compare=False)
+    has_ray: bool | None = field(default=None, compare=False)
 
     @property
     def place(self) -> str:
@@ -123,7 +125,7 @@ def probe(python: Path, *, how: str, environ: Mapping[str, str]) -> Engine | Non
     match answer:
         case {"version": str(version), "distribution": str(distribution), "device": device, "folder": str(folder)}:
             known = device if device in get_args(Device) else None
-            return Engine(python, version, known, distribution, how, Path(folder))
+            return Engine(python, version, known, distribution, how, Path(folder), has_ray=_has_ray(answer))
         case _:
             return None
 
@@ -142,7 +144,7 @@ def enclosed(project: Project, name: str) -> Engine:
         case {"version": str(version), "distribution": str(distribution), "device": device}:
             known = device if device in get_args(Device) else None
             how = f"container image `{name}`"
-            return Engine(Path("python3"), version, known, distribution, how, image=image)
+            return Engine(Path("python3"), version, known, distribution, how, image=image, has_ray=_has_ray(answer))
         case _:
             raise NotFoundError(f"the image `{name}` has no vLLM", hint="`vllm/vllm-openai` is that of vLLM itself")
 
@@ -166,6 +168,13 @@ def _inside(image: Image, environ: Mapping[str, str]) -> object:
             f"the image `{image.name}` has no `python3` that answers: {last}", hint="name an image with vLLM"
         )
     return answer
+
+
+def _has_ray(answer: object) -> bool | None:
+    match answer:
+        case {"ray": bool(told)}:
+            return told
+    return None
 
 
 def interpreter(named: Path, environ: Mapping[str, str]) -> Path:

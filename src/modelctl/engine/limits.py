@@ -1,10 +1,12 @@
-"""What a build of vLLM for the CPU cannot do, told before it is started (pure)."""
+"""What a build of vLLM cannot do, told before it is started (pure)."""
 
+import shlex
 from collections.abc import Mapping
 
 from modelctl.engine import flags
 from modelctl.engine.command import Settings
-from modelctl.errors import ModelctlError, NoRoomError, UsageError
+from modelctl.engine.discovery import Engine
+from modelctl.errors import ModelctlError, NoRoomError, NotFoundError, UsageError
 
 FORCE = "`--force` starts it anyway"
 
@@ -26,3 +28,28 @@ def of_cpu(settings: Settings, *, devices: int, nodes: int, environ: Mapping[str
             cause="parallel",
         )
     return None
+
+
+def of_ray(settings: Settings, engine: Engine) -> ModelctlError | None:
+    """Refuse Ray to a vLLM that cannot use it, or that has none."""
+    if not asks_for_ray(settings):
+        return None
+    if engine.device == "cpu":
+        return UsageError(
+            "vLLM cannot use Ray on the CPU",
+            hint=f"`--nnodes` divides a model among machines without it; {FORCE}",
+            cause="parallel",
+        )
+    if engine.has_ray is not False:
+        return None
+    hint = f"`uv pip install --python {shlex.quote(str(engine.python))} 'ray[cgraph]'`"
+    if engine.image is not None:
+        hint = "`--image` with one that has it"
+    return NotFoundError(
+        f"the vLLM of {engine.place} has no Ray, which does not come with it", hint=f"{hint}; {FORCE}", cause="parallel"
+    )
+
+
+def asks_for_ray(settings: Settings) -> bool:
+    """Whether the processes of vLLM are to be started by Ray."""
+    return settings.ray or flags.given(settings.extra, "--distributed-executor-backend") == "ray"

