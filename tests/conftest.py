@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from modelctl.engine import home as engines
 from tests.command import Command, clean_environment
@@ -25,6 +26,19 @@ _GUARD = Path(__file__).parent / "guard"
 _OWN = (".cache/huggingface", ".cache/modelctl", ".local/state/modelctl", ".config/modelctl")
 _ENGINE = "MODELCTL_TEST_ENGINE_PYTHON"
 _OWN_VARIABLES = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")
+
+# Whether a run passes is no matter of luck, nor of how busy the machine is: every run tries the same examples, and none
+# is timed. `--hypothesis-profile=search` tries others.
+_FIXED = settings(
+    derandomize=True,
+    deadline=None,
+    database=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile("fixed", _FIXED)
+settings.register_profile("search", _FIXED, derandomize=False)
+settings.load_profile("fixed")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelctl.engine import container, diagnosis, faults, logs, shortages
@@ -192,7 +192,7 @@ def test_heads_beyond_number_are_not_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("said", [*OF_A_START, *(line for line, *_ in LINES)])
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15)
 @given(data=st.data())
 def test_whatever_stands_where_a_number_stood_is_read(said: str, tmp_path: Path, data: st.DataObject) -> None:
     number = st.sampled_from((*NUMBERS, *LONG))
@@ -200,7 +200,7 @@ def test_whatever_stands_where_a_number_stood_is_read(said: str, tmp_path: Path,
 
 
 @pytest.mark.parametrize("pattern", OF_A_PATTERN)
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10)
 @given(data=st.data())
 def test_whatever_fits_a_row_of_a_table_is_read(pattern: str, tmp_path: Path, data: st.DataObject) -> None:
     line = data.draw(st.from_regex(pattern))

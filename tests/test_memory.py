@@ -352,7 +352,7 @@ JUNK = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(config=st.dictionaries(KEYS, JUNK, max_size=14), context=st.none() | st.integers(1, 1 << 40))
 def test_no_configuration_raises(config: dict[str, Any], context: int | None) -> None:
     found = Need(weights=GIB, config=config, context=context)

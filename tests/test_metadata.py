@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelctl.share.safetensors import encode
@@ -338,7 +338,7 @@ def test_damaged_gguf_files(tmp_path: Path, content: bytes, message: str) -> Non
     assert gguf.read(*as_file(tmp_path, content)) == Damage(message)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(at=st.integers(0, 400), noise=st.binary(min_size=1, max_size=12), cut=st.integers(0, 400))
 def test_no_header_raises(tmp_path: Path, at: int, noise: bytes, cut: int) -> None:
     for content in (weights({"a": (4, 8), "b": (10,)}), WHOLE_GGUF):
@@ -359,7 +359,7 @@ def bytes_read() -> int:
 LENGTHS = st.sampled_from([0, 8, 10**6, 24_000_000, 25_000_000, 90_000_000, 1 << 40, (1 << 64) - 1])
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(first=LENGTHS, second=LENGTHS, text=st.sampled_from([b"", b"{", b'{"t": ', b"[" * 1000, b"GGUF"]))
 def test_no_header_is_read_beyond_a_bound(tmp_path: Path, first: int, second: int, text: bytes) -> None:
     path = tmp_path / "sparse"
@@ -414,7 +414,7 @@ def one_store(tmp_path_factory: pytest.TempPathFactory) -> StoreBuilder:
     return store
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(config=JUNK, tokenizer=JUNK, modules=JUNK, readme=st.text(max_size=30))
 def test_no_configuration_raises(
     one_store: StoreBuilder, config: object, tokenizer: object, modules: object, readme: str

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import scan_cache_dir
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelctl.progress import Silence
@@ -377,17 +377,14 @@ def make(tmp_path: Path, elsewhere: Path) -> Callable[[], tuple[Path, ...]]:
     return fresh(tmp_path, elsewhere)
 
 
-ALLOWED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-
-
-@settings(max_examples=30, deadline=None, derandomize=True, database=None, suppress_health_check=ALLOWED)
+@settings(max_examples=30)
 @given(world=worlds())
 def test_content_stays(make: Callable[[], tuple[Path, ...]], world: World) -> None:
     check(world, *make())
 
 
 @pytest.mark.sweep
-@settings(max_examples=600, deadline=None, database=None, print_blob=True, suppress_health_check=ALLOWED)
+@settings(max_examples=600)
 @given(world=worlds())
 def test_content_stays_in_many_worlds(make: Callable[[], tuple[Path, ...]], world: World) -> None:
     check(world, *make())

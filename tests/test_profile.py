@@ -238,7 +238,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(document=st.dictionaries(KEYS, VALUES, max_size=4))
 def test_any_document_is_settings_or_an_error_of_ours(document: dict[str, object]) -> None:
     wrong: settings_file._WrongError | None = None
