@@ -338,6 +338,12 @@ LINES: list[tuple[str, Kind, str, str | None]] = [
         None,
     ),
     (
+        "ValueError: current platform cpu does not support ray.",
+        "parallel",
+        "vLLM cannot use Ray on this device",
+        "the same without `--ray`",
+    ),
+    (
         "ValueError: World size (4) is larger than the number of available GPUs (3) in this node.",
         "parallel",
         "4 devices are asked for, and this machine has 3",

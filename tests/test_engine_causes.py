@@ -152,6 +152,11 @@ ROWS = {
         "the same without `--enable-sleep-mode`",
         ("--force", *FAST, "--enable-sleep-mode"),
     ),
+    "no ray": Row(
+        "its environment has no Python package `ray`",
+        "`modelctl engine status` names the environment, and `pip` of that environment installs it",
+        ("--ray", "--force", *EAGER),
+    ),
     "draft": Row(
         f"it asks for `{DRAFT}`, which it does not find, and it runs without the network",
         f"`modelctl pull {DRAFT}`, or give the folder that it is in",

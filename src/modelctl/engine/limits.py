@@ -52,4 +52,5 @@ def of_ray(settings: Settings, engine: Engine) -> ModelctlError | None:
 
 def asks_for_ray(settings: Settings) -> bool:
     """Whether the processes of vLLM are to be started by Ray."""
-    return settings.ray or flags.given(settings.extra, "--distributed-executor-backend") == "ray"
+    backend = flags.given(settings.extra, "--distributed-executor-backend")
+    return settings.ray if backend is None else backend == "ray"

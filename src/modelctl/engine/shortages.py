@@ -164,6 +164,12 @@ TABLE = (
         more=remedies.nodes,
     ),
     row(
+        "parallel",
+        r"current platform \S{1,60} does not support ray",
+        "vLLM cannot use Ray on this device",
+        "the same without `--ray`",
+    ),
+    row(
         "parallel", r"NCCL error|ncclSystemError", "the GPUs cannot speak to each other", "`NCCL_DEBUG=WARN` tells why"
     ),
 )
