@@ -270,6 +270,19 @@ def test_the_device_is_told_by_names_alone(
     assert (found.version, found.distribution, found.device) == (version, distribution, device)
 
 
+def test_the_device_of_a_plugin_is_not_that_of_torch(find: Callable[..., Engine | None], tmp_path: Path) -> None:
+    python = make_engine(tmp_path / "venv", version="0.33.0+empty")
+    site = site_of(python)
+    plugin = site / "vllm_ascend-0.13.0.dist-info" / "entry_points.txt"
+    for folder in (site / "torch", plugin.parent):
+        folder.mkdir()
+    (site / "torch" / "__init__.py").touch()
+    (site / "torch" / "version.py").write_text("__version__ = '2.13.0+cpu'\n")
+    assert _required(find(python=python)).device == "cpu"
+    plugin.write_text("[vllm.platform_plugins]\nascend = vllm_ascend:register\n")
+    assert _required(find(python=python)).device is None
+
+
 def test_a_vllm_without_metadata_tells_its_version_by_its_own_file(
     find: Callable[..., Engine | None], tmp_path: Path
 ) -> None:

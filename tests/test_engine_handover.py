@@ -1,6 +1,7 @@
 """Other systems read what `export-config` writes for them, by their own loaders where a package index has these."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,12 @@ def test_compose(run: Command, store: StoreBuilder, project: Path) -> None:
     key.write_text("secret")
     key.chmod(0o600)
     file = written(run, project, "compose")
+
+    version = run.program(["docker-compose", "--version"]).stdout if shutil.which("docker-compose") else "no"
+    if "version 1.29" not in version:
+        pytest.fail(
+            f"there is {version} docker-compose; how 1.29 shows what it reads is known: `apt install docker-compose`"
+        )
 
     without = run.program(["docker-compose", "-f", file, "config"])
     assert without.code == 1

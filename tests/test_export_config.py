@@ -202,7 +202,10 @@ def test_kserve_fetches_by_owner_and_name() -> None:
         "`root-path` of `Qwen/Qwen3-8B` is left out: the system has a way of its own for it",
     )
     *_, note = handover.configuration(subject(id="gpt2"), "kserve").notes
-    assert note == "KServe fetches no model without an owner: put a copy of `gpt2` where it has one"
+    assert (
+        note
+        == "KServe fetches no model without an owner: `modelctl pull OWNER/gpt2` a copy that has one, and export that"
+    )
 
 
 @pytest.mark.parametrize("kind", FORMATS)

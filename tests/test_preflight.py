@@ -346,26 +346,44 @@ def test_what_the_cpu_cannot_do() -> None:
     assert judged("--enable-sleep-mode", machine=gpus(1, 80)).refusal is None
 
 
-@pytest.mark.parametrize("asked", [{"ray": True}, {"extra": ("-cc", "{}", "--distributed-executor-backend=ray")}])
-def test_a_vllm_without_ray(asked: dict[str, Any]) -> None:
+RAY = ("--distributed-executor-backend", "ray")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"ray": True},
+        {"extra": ("-cc", "{}", "--distributed-executor-backend=ray")},
+        {"configured": RAY},
+        {"ray": True, "configured": ("--distributed-executor-backend", "mp")},
+        {"extra": ("--distributed-executor-backend", "mp", "--data-parallel-backend", "ray")},
+    ],
+)
+def test_a_vllm_without_ray(asked: dict[str, Any], tmp_path: Path) -> None:
     settings, cards = Settings(**asked), gpus(1, 80)
     model = preflight.Model(id=NAME, need=None, architecture=KNOWN, context=8192)
 
     def refusal(**changed: Any) -> ModelctlError | None:  # noqa: ANN401
-        return preflight.judge(model, replace(engine("cuda"), **changed), settings, cards, environ={}).refusal
+        return preflight.judge(
+            model, replace(engine("cuda"), **changed), settings, cards, environ={"PATH": str(tmp_path)}
+        ).refusal
 
     assert refusal() is refusal(has_ray=True) is None
     error = refusal(has_ray=False, python=Path("/my venv/bin/python"))
     assert error is not None
     assert (error.exit_code, error.message) == (
         3,
-        "the vLLM of `/my venv/bin/python` has no Ray, which does not come with it",
+        "the vLLM of `/my venv/bin/python` has no Ray beside it",
     )
-    assert error.hint == f"`uv pip install --python '/my venv/bin/python' 'ray[cgraph]'`; {FORCE}"
+    assert error.hint == f"`'/my venv/bin/python' -m pip install ray`; {FORCE}"
+    (tmp_path / "uv").touch(mode=0o755)
+    error = refusal(has_ray=False)
+    assert error is not None
+    assert error.hint == f"`uv pip install --python /python ray`; {FORCE}"
     enclosed = refusal(has_ray=False, image=Image("acme/vllm", "1", Tool(Path("/docker"), "docker", rootless=False)))
     assert enclosed is not None
-    assert enclosed.message.startswith("the vLLM of the image `acme/vllm` has no Ray, ")
-    assert enclosed.hint == f"`--image` with one that has it; {FORCE}"
+    assert enclosed.message == "the vLLM of the image `acme/vllm` has no Ray beside it"
+    assert enclosed.hint == f"`--image` names one that has it; {FORCE}"
 
 
 def test_a_cache_that_is_too_large_is_told_what_is_left() -> None:

@@ -155,7 +155,7 @@ ROWS = {
         ("--ray",),
         2,
         "vLLM cannot use Ray on the CPU",
-        f"`--nnodes` divides a model among machines without it; {FORCE}",
+        f"leave `--ray` away, or `ray` in `modelctl.toml`; {FORCE}",
     ),
     "context": Row(
         whole,

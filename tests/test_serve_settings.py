@@ -240,6 +240,10 @@ def test_a_number_that_no_machine_holds(
 
 WRONG_NODES = [
     ("--ray --nnodes 2", "`--ray` and `--nnodes` contradict each other"),
+    (
+        "--ray -- --distributed-executor-backend mp",
+        "`--ray` and `--distributed-executor-backend mp` contradict each other",
+    ),
     ("--node-rank 1", "`--node-rank` and `--master-addr` need `--nnodes`"),
     ("--nnodes 2", "`--nnodes 2` needs `--node-rank` and `--master-addr`"),
     ("--nnodes 2 --node-rank 2 --master-addr a", "there is no rank 2 among 2 machines"),
@@ -252,7 +256,7 @@ def test_machines_that_make_no_sense(
     run: Command, store: StoreBuilder, env: dict[str, str], words: str, message: str
 ) -> None:
     store.add(TINY)
-    done = run("serve", TINY, *words.split(), "--dry-run", env=env)
+    done = run("serve", TINY, "--dry-run", *words.split(), env=env)
     assert (done.code, done.stderr.splitlines()[0]) == (2, f"error: {message}")
 
 
@@ -269,6 +273,10 @@ def test_several_machines(run: Command, store: StoreBuilder, env: dict[str, str]
     assert second["--port"] != ["8000"]
     ray = flags(run("serve", TINY, "--ray", "--dry-run", "--json", env=env).json["argv"])
     assert ray["--distributed-executor-backend"] == ["ray"]
+    # What is typed stands over the file, also where it is called otherwise.
+    (project / "modelctl.toml").write_text("[serve]\nray = true\n")
+    words = ("--dry-run", "--json", "--", "--distributed-executor-backend", "mp")
+    assert flags(run("serve", TINY, *words, env=env).json["argv"])["--distributed-executor-backend"] == ["mp"]
     assert "--nnodes" not in ray
 
 

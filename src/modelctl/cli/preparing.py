@@ -108,7 +108,7 @@ def settle(project: "Project", wishes: Wishes, profiles: "Profiles", model_id: s
         nnodes=wishes.nnodes or (None if wishes.ray else mine.nnodes),
         node_rank=wishes.node_rank,
         master_addr=wishes.master_addr or (None if wishes.ray else mine.master_addr),
-        ray=wishes.ray or (mine.ray and wishes.nnodes is None),
+        ray=wishes.ray or (mine.ray and wishes.nnodes is None and flags.given(wishes.extra, command.EXECUTOR) is None),
         extra=(*mine.words(over=(*_named(wishes), *wishes.extra)), *wishes.extra),
     )
     if (told := flags.given(settings.extra, "--max-lora-rank")) is None:

@@ -17,6 +17,8 @@ _DRAIN_SINCE = (0, 18)
 
 # As of `ssl.CERT_REQUIRED`, without loading the library.
 _CERT_REQUIRED = 2
+# Who starts the processes of vLLM.
+EXECUTOR = "--distributed-executor-backend"
 
 # Flags that decide where and under which name modelctl finds the server again: after `--` they would contradict it.
 _OURS = {
@@ -223,7 +225,7 @@ def _beyond(settings: Settings) -> Iterator[str]:
         for lora in settings.loras:
             yield json.dumps({"name": lora.name, "path": str(lora.path)}, ensure_ascii=False)
     if settings.ray:
-        yield from ("--distributed-executor-backend", "ray")
+        yield from (EXECUTOR, "ray")
     if settings.node_rank:
         yield "--headless"
 
@@ -266,6 +268,11 @@ def _check_reach(settings: Settings) -> None:
 
 def _check_nodes(settings: Settings) -> None:
     nodes, rank = settings.nnodes, settings.node_rank
+    if settings.ray and (backend := flags.given(settings.extra, EXECUTOR)) not in {None, "ray"}:
+        raise UsageError(
+            f"`--ray` and `{EXECUTOR} {backend}` contradict each other",
+            hint="leave one of them away, here or in `modelctl.toml`",
+        )
     if settings.ray and (nodes or rank is not None or settings.master_addr):
         raise UsageError("`--ray` and `--nnodes` contradict each other", hint="Ray knows its machines by itself")
     if nodes is None or nodes == 1:

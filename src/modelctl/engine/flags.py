@@ -13,6 +13,7 @@ _SHORT = {
     "--data-parallel-rank": "-dpn",
     "--data-parallel-start-rank": "-dpr",
     "--data-parallel-address": "-dpa",
+    "--data-parallel-backend": "-dpb",
     "--enable-expert-parallel": "-ep",
     "--speculative-config": "-sc",
     "--compilation-config": "-cc",

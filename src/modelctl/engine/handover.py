@@ -190,7 +190,10 @@ def _kserve(subject: Subject) -> Configuration:
     }
     notes = [*_of_the_hub(subject), *_key_note(subject)]
     if subject.on_hub and "/" not in subject.id:
-        notes.append(f"KServe fetches no model without an owner: put a copy of `{subject.id}` where it has one")
+        copy = f"OWNER/{subject.id}"
+        notes.append(
+            f"KServe fetches no model without an owner: `modelctl pull {copy}` a copy that has one, and export that"
+        )
     document = {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",

@@ -1,10 +1,10 @@
-"""What a build of vLLM cannot do, told before it is started (pure)."""
+"""What a build of vLLM cannot do, told before it is started."""
 
 import shlex
 from collections.abc import Mapping
 
-from modelctl.engine import flags
-from modelctl.engine.command import Settings
+from modelctl.engine import flags, packages
+from modelctl.engine.command import EXECUTOR, Settings
 from modelctl.engine.discovery import Engine
 from modelctl.errors import ModelctlError, NoRoomError, NotFoundError, UsageError
 
@@ -30,27 +30,27 @@ def of_cpu(settings: Settings, *, devices: int, nodes: int, environ: Mapping[str
     return None
 
 
-def of_ray(settings: Settings, engine: Engine) -> ModelctlError | None:
-    """Refuse Ray to a vLLM that cannot use it, or that has none."""
+def of_ray(settings: Settings, engine: Engine, *, environ: Mapping[str, str]) -> ModelctlError | None:
+    """Refuse Ray to a vLLM that cannot use it, or has none beside it."""
     if not asks_for_ray(settings):
         return None
     if engine.device == "cpu":
         return UsageError(
             "vLLM cannot use Ray on the CPU",
-            hint=f"`--nnodes` divides a model among machines without it; {FORCE}",
+            hint=f"leave `--ray` away, or `ray` in `modelctl.toml`; {FORCE}",
             cause="parallel",
         )
     if engine.has_ray is not False:
         return None
-    hint = f"`uv pip install --python {shlex.quote(str(engine.python))} 'ray[cgraph]'`"
-    if engine.image is not None:
-        hint = "`--image` with one that has it"
-    return NotFoundError(
-        f"the vLLM of {engine.place} has no Ray, which does not come with it", hint=f"{hint}; {FORCE}", cause="parallel"
-    )
+    python = shlex.quote(str(engine.python))
+    pip = f"uv pip install --python {python}" if packages.uv_of(environ) else f"{python} -m pip install"
+    hint = f"`{pip} ray`" if engine.image is None else "`--image` names one that has it"
+    return NotFoundError(f"the vLLM of {engine.place} has no Ray beside it", hint=f"{hint}; {FORCE}", cause="parallel")
 
 
 def asks_for_ray(settings: Settings) -> bool:
-    """Whether the processes of vLLM are to be started by Ray."""
-    backend = flags.given(settings.extra, "--distributed-executor-backend")
-    return settings.ray if backend is None else backend == "ray"
+    """Whether Ray is to start vLLM's processes: as the command line says, else as vLLM's own file does."""
+    backend = flags.given(settings.extra, EXECUTOR)
+    if backend is None:
+        backend = "ray" if settings.ray else flags.given(settings.configured, EXECUTOR)
+    return "ray" in {backend, flags.given(settings.words, "--data-parallel-backend")}

@@ -68,7 +68,7 @@ def judge(model: Model, engine: Engine, settings: Settings, machine: Machine, *,
 
 def _judged(model: Model, engine: Engine, settings: Settings, machine: Machine, environ: Mapping[str, str]) -> Verdict:
     refusal = _unknown(model, engine, settings) or _contradiction(model, settings, environ)
-    refusal = refusal or limits.of_ray(settings, engine)
+    refusal = refusal or limits.of_ray(settings, engine, environ=environ)
     if refusal is None and engine.device == "cpu" and not _is_beyond_us(settings):
         refusal = limits.of_cpu(
             settings, devices=(_tensor(settings) or 1) * _pipeline(settings), nodes=machine.nodes, environ=environ

@@ -33,7 +33,7 @@ def answer() -> dict[str, str | bool | None] | None:
     return {
         "distribution": distribution or "vllm",
         "version": version or "unknown",
-        "device": named(distribution, version or "") or built(folder) or of_torch(),
+        "device": named(distribution, version or "") or built(folder) or (None if is_extended(folder) else of_torch()),
         "folder": str(folder),
         "ray": importlib.util.find_spec("ray") is not None,
     }
@@ -74,6 +74,12 @@ def built(folder: Path) -> str | None:
         if any(name.startswith(prefix) for name in names):
             return device
     return None
+
+
+def is_extended(folder: Path) -> bool:
+    """Whether something beside vLLM brings it a device of its own, which is then another than torch's."""
+    found_in = folder.parent.glob("*.dist-info")
+    return any(found(r"^(\[vllm\.platform_plugins\])", each, "entry_points.txt") for each in found_in)
 
 
 def of_torch() -> str | None:
