@@ -147,9 +147,9 @@ def test_the_real_vllm_serves_and_touches_nothing(
                 podman("exec", str(record.container), "/bin/sh", "-c", f"echo > {path}")
         began = time.monotonic()
         done = server.send(signal.SIGTERM).finish()
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < 12
     assert done.code == 0, done
-    box.assert_nothing_is_left(record, seconds=1)
+    box.assert_nothing_is_left(record, seconds=5)
     assert _state(project) == before
     assert servers.running(box.state_dir) == ()
 
@@ -172,8 +172,8 @@ def test_the_real_vllm_serves_a_user_whose_files_stay_his(
     began = time.monotonic()
     stopped = box("stop", record.id)
     assert (stopped.code, stopped.stdout) == (0, f"stopped {TINY} ({record.id})\n")
-    assert time.monotonic() - began < 6
-    box.assert_nothing_is_left(record, seconds=1)
+    assert time.monotonic() - began < 12
+    box.assert_nothing_is_left(record, seconds=5)
     assert _state(project) == before
     written = [path for path in (home / ".cache" / "modelctl").rglob("*") if path.is_file()]
     assert written

@@ -1,10 +1,8 @@
 """`modelctl serve` from the command line to the last process, with a stand-in for vLLM."""
 
-import contextlib
 import json
 import os
 import pty
-import random
 import re
 import select
 import signal
@@ -21,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from modelctl.engine import command, servers
+from modelctl.engine import command, ports, servers
 from tests.command import Command, Finished
 from tests.hub.loopback import Hub
 from tests.serving import PATIENCE, Serving, await_true, is_running, serving, session_of
@@ -51,13 +49,8 @@ def env(engine: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def port() -> int:
-    """A port that nobody has, and that the system gives to nobody beside us who asks for any."""
-    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
-    for port in random.sample(range(first - 10_000, first), 100):
-        with socket.socket() as listener, contextlib.suppress(OSError):
-            listener.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError(first)
+    """A port that nobody has, nor gets beside us."""
+    return ports.choose("127.0.0.1")
 
 
 @pytest.fixture

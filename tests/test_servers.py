@@ -327,6 +327,24 @@ class TestPorts:
         ports.check("127.0.0.1", ports.choose("127.0.0.1"))
         ports.check("::1", ports.choose("::1"))
 
+    def test_a_free_one_is_none_that_others_get(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        first = int(ports._GIVEN_AWAY.read_text(encoding="ascii").split()[0])
+        assert all(20000 <= ports.choose("127.0.0.1") < min(first, 30000) for _ in range(20))
+        monkeypatch.setattr(ports, "_GIVEN_AWAY", tmp_path / "range")
+        assert 20000 <= ports.choose("127.0.0.1") < 30000
+        (tmp_path / "range").write_text("1024 65535")
+        ports.check("127.0.0.1", ports.choose("127.0.0.1"))
+
+    def test_one_that_is_taken_is_passed_over(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        first = ports.choose("127.0.0.1")
+        monkeypatch.setattr(ports, "_FIRST", first)
+        (tmp_path / "range").write_text(f"{first + 2} 65535")
+        monkeypatch.setattr(ports, "_GIVEN_AWAY", tmp_path / "range")
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", first))
+            listener.listen()
+            assert {ports.choose("127.0.0.1") for _ in range(5)} == {first + 1}
+
     @pytest.mark.parametrize("host", ["127.0.0..1", ".x", "a" * 70])
     def test_what_is_no_host_name(self, host: str) -> None:
         with pytest.raises(UsageError, match="is no host name: "):

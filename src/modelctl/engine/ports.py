@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import secrets
 import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,12 +16,33 @@ from modelctl.errors import BusyError, NotAllowedError, UsageError
 from modelctl.store import changes, lock
 
 _LISTENING = "0A"
+# Where ports are chosen: above what services are known by, below what the system, and Kubernetes, give away.
+_FIRST, _LAST = 20000, 29999
+_TRIES = 100
+_GIVEN_AWAY = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def choose(host: str) -> int:
-    """A port that nobody has at the moment."""
+    """A port that nobody has at the moment, and that nobody gets who asks the system for any.
+
+    vLLM binds it half a minute later, and until then many connections are made.
+    """
+    last = min(_LAST, _first_given_away() - 1)
+    for _ in range(_TRIES if last > _FIRST else 0):
+        port = _FIRST + secrets.randbelow(last - _FIRST + 1)
+        with contextlib.suppress(BusyError):
+            check(host, port)
+            return port
     with _bound(host, 0) as listener:
         return int(listener.getsockname()[1])
+
+
+def _first_given_away() -> int:
+    """The first of the ports that the system gives to connections, and to who asks for any."""
+    try:
+        return int(_GIVEN_AWAY.read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return _LAST + 1
 
 
 def check(host: str, port: int) -> None:
