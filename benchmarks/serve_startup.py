@@ -12,30 +12,22 @@ than a second before it starts vLLM, and where the faster settings for a CPU are
 """
 
 import argparse
-import contextlib
-import http.client
-import json
 import os
-import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelctl.engine import group, servers
-from modelctl.share.offer import lay_out
-from modelctl.share.samples import tiny_llama
+from modelctl.engine import group
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.servers import OURS, PLAIN, Place, free_port, is_ready, place, started
 
 BAR_RATIO, BAR_SECONDS, BAR_BEFORE = 1.10, 1.0, 1.0
-MODEL = "bench/tiny-llama"
-MODELCTL = str(Path(sys.executable).with_name("modelctl"))
-PLAIN, OURS, FASTER = "vLLM's own API server", "modelctl serve", "the same, faster settings"
+FASTER = "the same, faster settings"
 # One process less, and a small KV cache that is quickly zeroed.
 FASTER_FLAGS = ("--distributed-executor-backend", "uni", "--enforce-eager", "--kv-cache-memory-bytes", "67108864")
 FASTER_ENVIRON = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
@@ -51,93 +43,29 @@ class Run:
     before: float = 0.0
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where all starts happen: the project folder and the environment."""
-
-    folder: Path
-    environ: Mapping[str, str]
-
-    @property
-    def state(self) -> Path:
-        """Where modelctl keeps the records of its servers."""
-        return Path(self.environ["XDG_STATE_HOME"]) / "modelctl"
-
-    def start(self, form: str, flags: Sequence[str]) -> Run:
-        """Start a server, wait until it is ready, and end it."""
-        port, environ = _free_port(), dict(self.environ)
-        if form == FASTER:
-            environ, flags = environ | FASTER_ENVIRON, FASTER_FLAGS
-        argv = [MODELCTL, "serve", MODEL, "--port", str(port), "--", *flags]
-        if form == PLAIN:
-            argv, environ = self._plain(argv)
-        with (
-            (self.folder / "log").open("wb") as log,
-            _ended(argv, environ, self.folder, log.fileno()) as (process, began),
-        ):
-            while not _is_ready(port):
-                if process.poll() is not None or time.monotonic() - began > PATIENCE:
-                    raise SystemExit(f"{argv} was not ready:\n{(self.folder / 'log').read_text()[-3000:]}")
-                time.sleep(0.01)
-            ready = time.monotonic() - began
-            return Run(ready, *self._told(process.pid, is_plain=form == PLAIN))
-
-    def _plain(self, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-        """What modelctl would start, put to vLLM's API server, and the environment that it would give it."""
-        at = argv.index("--")
-        words = [*argv[:at], "--dry-run", "--json", *argv[at:]]
-        done = subprocess.run(words, env=self.environ, cwd=self.folder, capture_output=True, check=True)
-        told = json.loads(done.stdout)
-        python, _launcher, _serve, snapshot, *flags = told["argv"]
-        environ = {name: value for name, value in self.environ.items() if name not in told["environment"]["unset"]}
-        environ |= told["environment"]["set"]
-        return [python, "-m", "vllm.entrypoints.openai.api_server", "--model", snapshot, *flags], environ
-
-    def _told(self, pid: int, *, is_plain: bool) -> tuple[float, float]:
-        """What the system tells of the processes: seconds of CPU, and those between modelctl's start and vLLM's."""
-        cpu = group.cpu_seconds(group.members(pid)) or 0.0
-        if is_plain:
-            return cpu, 0.0
-        (record,) = servers.running(self.state)
-        cpu += group.cpu_seconds(group.members(record.engine_pid or 0)) or 0.0
-        return cpu, ((record.engine_started or 0) - record.started) / os.sysconf("SC_CLK_TCK")
-
-
-@contextmanager
-def _ended(
-    argv: Sequence[str], environ: Mapping[str, str], folder: Path, log: int
-) -> Iterator[tuple["subprocess.Popen[bytes]", float]]:
-    """A server that is gone afterwards, with all its processes, and when it was started."""
+def start(where: Place, form: str, flags: Sequence[str]) -> Run:
+    """Start a server, wait until it is ready, and end it."""
+    port = free_port()
+    argv, environ = where.command(form, port, FASTER_FLAGS if form == FASTER else flags)
+    if form == FASTER:
+        environ |= FASTER_ENVIRON
     began = time.monotonic()
-    process = subprocess.Popen(
-        argv, env=environ, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-    )
-    try:
-        yield process, began
-    finally:
-        process.send_signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(60)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    with (where.folder / "log").open("wb") as log, started(argv, environ, where.folder, log.fileno()) as process:
+        while not is_ready(port):
+            if process.poll() is not None or time.monotonic() - began > PATIENCE:
+                raise SystemExit(f"{argv} was not ready:\n{(where.folder / 'log').read_text()[-3000:]}")
+            time.sleep(0.01)
+        ready = time.monotonic() - began
+        return Run(ready, *_told(where, process.pid))
 
 
-def _is_ready(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
-    try:
-        connection.request("GET", "/health")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+def _told(where: Place, pid: int) -> tuple[float, float]:
+    """What the system tells of the processes: seconds of CPU, and those between modelctl's start and vLLM's."""
+    cpu, record = group.cpu_seconds(group.members(pid)) or 0.0, where.record()
+    if record is None:
+        return cpu, 0.0
+    cpu += group.cpu_seconds(group.members(record.engine_pid or 0)) or 0.0
+    return cpu, ((record.engine_started or 0) - record.started) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> int:
@@ -147,11 +75,11 @@ def main() -> int:
     parser.add_argument("flags", nargs="*", default=["--enforce-eager"], help="flags of vLLM, after --")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mb-", dir="/tmp") as scratch:
-        place = _place(Path(scratch), options.python)
+        where = place(Path(scratch), options.python)
         runs: dict[str, list[Run]] = {PLAIN: [], OURS: [], FASTER: []}
         for turn in range(options.rounds + 1):
             for form in runs:
-                run = place.start(form, options.flags)
+                run = start(where, form, options.flags)
                 print(
                     f"{turn:2} {form:28} {run.ready:6.2f} s {run.cpu:6.2f} s {run.before:6.2f} s",
                     file=sys.stderr,
@@ -160,29 +88,6 @@ def main() -> int:
                 # The first round warms the disk's cache, and has vLLM look at the architecture.
                 runs[form] += [run] if turn else []
     return tell(runs, flags=options.flags)
-
-
-def _place(scratch: Path, python: Path | None) -> Place:
-    """A project with the model in it, apart from everything of the user but where vLLM is."""
-    source = scratch / "source"
-    source.mkdir()
-    for name, content in tiny_llama().items():
-        (source / name).write_bytes(content)
-    lay_out(source, scratch / "models" / "hub", MODEL)
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("MODEL", "HF_", "VLLM_"))}  # noqa: TID251 - a benchmark is no module of the package
-    named = os.environ.get("MODELCTL_VLLM_PYTHON")  # noqa: TID251 - as above
-    if python or named:
-        environ["MODELCTL_VLLM_PYTHON"] = str(python or named)
-    # Installed, a package has its bytecode beside it.
-    environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    environ |= {
-        "HF_HOME": str(scratch / "cache"),
-        "XDG_STATE_HOME": str(scratch / "state"),
-        "VLLM_CACHE_ROOT": str(scratch / "vllm"),
-        "VLLM_HOST_IP": "127.0.0.1",
-        "TMPDIR": str(scratch),
-    }
-    return Place(scratch, environ)
 
 
 def tell(runs: Mapping[str, Sequence[Run]], *, flags: Sequence[str]) -> int:
