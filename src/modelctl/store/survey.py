@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # Below this, starting processes takes longer than it saves.
 _WORTH_IT = 600
 _MOST = 8
+_ENDS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 
 T = TypeVar("T")
 
@@ -41,8 +42,14 @@ def each(places: Sequence[Place], take: Callable[[Model], T]) -> list[T]:
     size = -(-len(places) // processors)
     workers: list[_Worker[T]] = []
     try:
-        for at in range(0, len(places), size):
-            workers.append(_Worker(take, places[at : at + size], beside=workers))
+        # A process begins with our handlers, which would have it say that it was interrupted; and who is interrupted
+        # here knows all that were started. Blocked, a signal waits for either.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
+        try:
+            for at in range(0, len(places), size):
+                workers.append(_Worker(take, places[at : at + size], beside=workers))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return [value for worker in workers for value in worker.values()]
     finally:
         for worker in workers:
@@ -97,6 +104,7 @@ def _send(
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
     # Nobody may be left to read it.
     with contextlib.suppress(BrokenPipeError):
         question.send([take(model) for model in models(places)])
