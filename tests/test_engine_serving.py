@@ -69,7 +69,8 @@ def test_the_main_job_with_a_real_model(
         assert server.try_curl()["data"][0]["object"] == "embedding"
         began = time.monotonic()
         done = server.send(signal.SIGTERM).finish()
-        assert time.monotonic() - began < 6
+        # vLLM alone takes five seconds and more.
+        assert time.monotonic() - began < 4
     assert done.code == 0, done
     assert session_of(record.engine_pid) == []
     assert servers.running(state_dir) == ()

@@ -252,6 +252,24 @@ def test_a_stubborn_idle_server_and_its_grandchild_are_killed(
     assert record.is_gone()
 
 
+@pytest.mark.parametrize(("phase", "patience"), [("serving", 1.0), ("loading", 5.0)])
+def test_how_long_it_waits_for_vllm_is_told_and_then_it_kills(
+    run: Command, store: StoreBuilder, env: dict[str, str], record: Record, phase: str, patience: float
+) -> None:
+    """The very seconds, which a busy machine cannot blur: who is idle gets one, who loads five."""
+    store.add(TINY)
+    env |= {"STANDIN_STUBBORN": "1"} if phase == "serving" else {"STANDIN_LOAD": "60"}
+    with serving(run, TINY, "--port", "0", "--json", env=env) as server:
+        if phase == "serving":
+            server.until_ready()
+        else:
+            assert record.value["pids"]
+        done = server.send(signal.SIGTERM).finish(seconds=SOON)
+    (stopping,) = [event for event in done.events if event.get("stage") == "stopping"]
+    assert (done.code, stopping["asked"], stopping["patience"]) == (0, "SIGTERM", patience)
+    assert done.events[-1]["engine_exit"] == -signal.SIGKILL
+
+
 def test_nothing_outlives_a_killed_modelctl(
     run: Command, ready: Serving, record: Record, state_dir: Path, env: dict[str, str]
 ) -> None:

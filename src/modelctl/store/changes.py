@@ -154,7 +154,9 @@ def write_file(
             make_folder(via, named_by=named_by)
         temporary = (via or path.parent) / f".{path.name}.{secrets.token_hex(4)}.tmp"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
+        # Whatever comes between, an interruption too, leaves nothing of it.
+        with contextlib.ExitStack() as undo:
+            undo.callback(temporary.unlink, missing_ok=True)
             with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
                 if before is not None and (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
                     with contextlib.suppress(PermissionError):
@@ -165,9 +167,7 @@ def write_file(
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+            undo.pop_all()
         sync_folder(path.parent)
     except OSError as exc:
         # What comes of the content tells no name.
