@@ -95,11 +95,16 @@ class Command:
         *argv: str | Path,
         env: Mapping[str, str | None] | None = None,
         cwd: Path | None = None,
+        first: str = "",
         **options: Any,  # noqa: ANN401 - those of Popen
     ) -> subprocess.Popen[str]:
-        """Start `modelctl ARGV` in a session of its own, pipes open: for tests that send signals or look on."""
+        """Start `modelctl ARGV` in a session of its own, pipes open: for tests that send signals or look on.
+
+        `first` is code that its process runs before: to make the machine slow, or otherwise, for it alone.
+        """
+        how = ["-c", f"{first}\nfrom modelctl.cli.app import main\nmain()"] if first else ["-m", "modelctl"]
         return subprocess.Popen(
-            [sys.executable, "-m", "modelctl", *(str(word) for word in argv)],
+            [sys.executable, *how, *(str(word) for word in argv)],
             **{
                 "stdin": subprocess.DEVNULL,
                 "stdout": subprocess.PIPE,

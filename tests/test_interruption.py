@@ -6,7 +6,6 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,23 +94,17 @@ def test_asked_again_and_again_it_saves_all_the_same(run: Command, hub: Hub, sto
 @pytest.mark.usefixtures("slow")
 def test_impatience_does_not_cut_a_slow_save_short(run: Command, hub: Hub, store: StoreBuilder) -> None:
     lazy = "sync = os.fdatasync\ndef lazily(file):\n print(end='.', flush=True)\n time.sleep(2)\n sync(file)\n"
-    code = f"import os, time\n{lazy}os.fdatasync = lazily\nfrom modelctl.cli.app import main\nmain()"
-    pull = subprocess.Popen(
-        [sys.executable, "-c", code, "pull", NAME, "--max-workers", "2"],
-        cwd=run.project,
-        env=run.environment(hub.environ),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    first = f"import os, time\n{lazy}os.fdatasync = lazily"
+    pull = run.start("pull", NAME, "--max-workers", "2", env=hub.environ, first=first)
     assert pull.stdout is not None
     until(lambda: written(pull.pid) > MIB)
     pull.send_signal(signal.SIGINT)
-    assert pull.stdout.read(1) == b"."
+    assert pull.stdout.read(1) == "."
     with contextlib.suppress(subprocess.TimeoutExpired):
         pull.wait(1.2)
     pull.send_signal(signal.SIGINT)
     _, stderr = pull.communicate(timeout=60)
-    assert (pull.returncode, b"Traceback" in stderr) == (130, False)
+    assert (pull.returncode, "Traceback" in stderr) == (130, False)
     assert saved(store.paths(NAME)) > MIB // 2
 
 

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,13 +18,22 @@ from tests.crashes import Crashes, held
 from tests.disks import bind_mount
 from tests.guard import linkless
 from tests.second_opinion import accepted, loads
-from tests.serving import is_held
 from tests.stores import StoreBuilder
+from tests.test_pull import until
 
 WEIGHTS = {"model.safetensors": b"w" * 100_000}
 MIB = 1024 * 1024
 # What of a killed copy is done again, at most.
 STEP = MIB
+# A disk that takes a while for each step of a copy, so that a signal can be seen to end it within a few.
+SLOWLY = """
+import os, time
+write = os.write
+def slowly(*args):
+    time.sleep(0.05)
+    return write(*args)
+os.write = slowly
+"""
 
 
 @pytest.fixture
@@ -179,20 +187,15 @@ class TestInterrupted:
 
     def test_it_ends_at_once_and_goes_on(self, run: Command, large: Path, far: StoreBuilder) -> None:
         argv = ("migrate", "--from-cache", "--yes", "--json", "--models-dir", far.hub.parent)
-        process = run.start(*argv)
+        process = run.start(*argv, first=SLOWLY)
         spare = far.paths("acme/large").private / "incoming" / "blobs" / large.name
         with ended(process):
-            # It goes on for a moment at a time: what it has copied is a part of the whole when it hears of the signal.
-            while is_held(process) and not (spare.exists() and spare.stat().st_size > 8 * MIB):
-                process.send_signal(signal.SIGCONT)
-                time.sleep(0.002)
-            copied = spare.stat().st_size
+            until(lambda: spare.exists() and spare.stat().st_size > 8 * MIB)
             process.send_signal(signal.SIGINT)
-            process.send_signal(signal.SIGCONT)
             told, said = process.communicate(timeout=60)
         assert (process.returncode, '"kind": "interrupted"' in told) == (130, True), (told, said)
-        # Not more than a few of its steps, whatever each takes.
-        assert spare.stat().st_size - copied < 64 * MIB
+        # Two seconds of it: not the next step, on a machine that does other things, but long before the end.
+        assert spare.stat().st_size < 64 * MIB
         assert large.exists()
         inode, size = spare.stat().st_ino, spare.stat().st_size
         assert 8 * MIB < size < large.stat().st_size
