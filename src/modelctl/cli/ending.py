@@ -86,7 +86,10 @@ def finish(
         )
     else:
         why = f" after {quantities.duration(ttl)} without a request" if ending.was_idle and ttl else ""
-        out.say(f"stopped{why}; vLLM {_exit_words(ending.engine_exit)}")
+        # An idle vLLM takes seconds to fold up, for nobody: it is no failure that it was not waited for.
+        slow = ending.killed_after
+        how = _exit_words(ending.engine_exit) if slow is None else f"had not ended after {slow:.1f} s and was killed"
+        out.say(f"stopped{why}; vLLM {how}")
     if code:
         raise typer.Exit(code)
 

@@ -68,7 +68,8 @@ class Ending:
 
     `engine_exit` is negative for a signal, `None` where nothing was started; `survivors` are processes that could not
     be killed. `was_idle`: nobody asked, its time without requests was over. `hung`: its start had failed, and it did
-    not end by itself. `held` are bytes on GPUs that are not free although their processes are gone, by pid.
+    not end by itself. `killed_after`: it was told to end, and had not after so many seconds. `held` are bytes on GPUs
+    that are not free although their processes are gone, by pid.
     """
 
     asked: signal.Signals | None
@@ -79,6 +80,7 @@ class Ending:
     survivors: tuple[int, ...] = ()
     was_idle: bool = False
     hung: bool = False
+    killed_after: float | None = None
     held: Mapping[int, int] = field(default_factory=dict)
 
     @property
@@ -116,6 +118,7 @@ def run(start: Start, *, requests: StopRequests, watcher: Watcher, timeout: floa
     holders = Holders(child.pid, environ=start.environ if start.on_gpus else None, members=start.members)
     loaded: Loaded = "ended"
     served: Served = "ended"
+    killed_after = None
     try:
         watcher.started(child.pid)
         with Vital(child.pid, members=start.members) as vital:
@@ -126,7 +129,9 @@ def run(start: Start, *, requests: StopRequests, watcher: Watcher, timeout: floa
         asked = requests.asked()
         holders.note()
         if child.poll() is None and "dead" not in {loaded, served}:
+            told = time.monotonic()
             _ask_to_end(start, child, requests=requests, watcher=watcher, was_ready=loaded == "ready")
+            killed_after = time.monotonic() - told if child.poll() is None else None
     finally:
         survivors = start.end(child.pid)
         if child.pid not in survivors:
@@ -140,6 +145,7 @@ def run(start: Start, *, requests: StopRequests, watcher: Watcher, timeout: floa
         survivors=survivors,
         was_idle=served == "idle",
         hung=loaded == "hung",
+        killed_after=killed_after,
         held=holders.held(),
     )
 
