@@ -5,17 +5,17 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from modelctl.engine import architectures, kv_cache, layers
-from modelctl.engine.layers import Shares
+from modelctl.engine import architectures, memory
+from modelctl.engine.memory import GIB, Device, Need, Terms
 from modelctl.share.offer import lay_out
 from modelctl.share.samples import tiny_llama
-from modelctl.store import metadata, presumed, scan
+from modelctl.store import metadata, presumed, reading, scan
 from modelctl.store.layout import RepoPaths
 from tests.command import Command
 from tests.zoo.cases import CASES, Case
@@ -74,7 +74,11 @@ def _question(case: Case, folder: Path) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     for name in _TOKENIZER:
         (folder / name).write_bytes(tiny_llama()[name])
-    return {**asdict(case), "folder": str(folder), "cache": CACHE}
+    question = {**asdict(case), "folder": str(folder), "cache": CACHE}
+    if case.draft is not None:
+        draft = replace(case, config={**case.config, **case.draft}, draft=None)
+        question["draft"] = _question(draft, folder.with_name("draft"))
+    return question
 
 
 @pytest.mark.parametrize("name", list(CASES))
@@ -98,11 +102,15 @@ def test_a_model_is_what_transformers_and_vllm_say(name: str, judged: Json, tmp_
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.is_served])
 def test_the_cache_has_room_for_what_vllm_says(name: str, judged: Json) -> None:
     said = judged["cases"][name]
-    config = json.loads((Path(said["folder"]) / "config.json").read_text(encoding="utf-8"))
-    found = layers.of(config, Shares(is_cpu=True))
+    config = reading.document(Path(said["folder"]) / "config.json")
+    draft = said["draft"] and reading.document(Path(said["draft"]["folder"]) / "config.json")
+    found = memory.estimate(
+        Need(weights=0, config=config, context=said["context"], draft=draft),
+        Device(total=64 * GIB, free=64 * GIB, is_cpu=True),
+        Terms(cache=CACHE, batch=said["batch"]),
+    )
     assert found is not None
-    pool = kv_cache.pool(found, is_cpu=True)
-    ours = pool.capacity(CACHE, context=said["context"], batch=said["batch"])
+    ours = found.tokens
     if CASES[name].task == "embed":
         assert ours is None
         return

@@ -11,6 +11,7 @@ import pytest
 from modelctl import project as projects
 from modelctl.engine import draft, limits, machine
 from modelctl.engine.command import Settings
+from modelctl.engine.draft import Draft
 from modelctl.errors import NotFoundError
 from tests.command import NOBODY, Command, Finished
 from tests.hub.loopback import Hub
@@ -254,9 +255,9 @@ def drafted(name: str) -> tuple[str, ...]:
 def test_a_draft_is_seen_in_every_spelling(words: tuple[str, ...], tmp_path: Path) -> None:
     project = projects.locate(cwd=tmp_path, environ={})
     with pytest.raises(NotFoundError) as caught:
-        draft.weights(project, words, target=TINY)
+        draft.of(project, words, target=TINY)
     assert caught.value.message == "no model `acme/draft` here (the draft model)"
-    assert draft.weights(project, ("--speculative-config", "[" * 99_999), target=TINY) == 0
+    assert draft.of(project, ("--speculative-config", "[" * 99_999), target=TINY) is None
 
 
 def test_a_draft_takes_memory_too(run: Command, store: StoreBuilder, engine: Path, tmp_path: Path) -> None:
@@ -265,11 +266,14 @@ def test_a_draft_takes_memory_too(run: Command, store: StoreBuilder, engine: Pat
     project = projects.locate(cwd=run.project, environ={})
     file = store.blob("acme/draft", WEIGHTS).stat().st_size
     words = drafted("acme/draft")
-    assert 0 < file - draft.weights(project, words, target=TINY) < 10_000, "all of the file but its header"
+    found = draft.of(project, words, target=TINY)
+    assert found is not None
+    assert 0 < file - found.weights < 10_000, "all of the file but its header"
+    assert found.config["num_hidden_layers"] > 0
     # One that predicts by layers of its own, named or by its folder.
     folder = store.paths("acme/draft").snapshots / "main"
     for name in ("acme/draft", str(folder)):
-        assert draft.weights(project, drafted(name), target="acme/draft") == 0
+        assert draft.of(project, drafted(name), target="acme/draft") is None
     huge = tmp_path / "huge"
     huge.mkdir()
     (huge / WEIGHTS).touch()
@@ -277,6 +281,19 @@ def test_a_draft_takes_memory_too(run: Command, store: StoreBuilder, engine: Pat
     refused = run("serve", TINY, "--", "-sc.model", str(huge), env={"MODELCTL_VLLM_PYTHON": str(engine)})
     assert refused.code == 5
     assert "8.8 TB of weights" in refused.stderr
+
+
+def test_a_draft_has_a_cache_too(run: Command, store: StoreBuilder, engine: Path, tmp_path: Path) -> None:
+    store.add(TINY)
+    deep = {"model_type": "llama", "num_hidden_layers": 1000, "num_attention_heads": 1000, "hidden_size": 1_000_000}
+    (tmp_path / "draft").mkdir()
+    (tmp_path / "draft" / "config.json").write_text(json.dumps(deep))
+    refused = run(
+        "serve", TINY, "--", "--spec-model", str(tmp_path / "draft"), env={"MODELCTL_VLLM_PYTHON": str(engine)}
+    )
+    assert refused.code == 5
+    # 4 GB a token: keys and values of two bytes each.
+    assert "8.7 TB of KV cache of 2,048 tokens" in refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -297,7 +314,7 @@ def test_a_folder_of_a_draft_counts_as_vllm_loads_it(tmp_path: Path, files: tupl
         shards = {"a": "model-1.safetensors", "b": "model-2.safetensors"}
         (tmp_path / "d" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
     project = projects.locate(cwd=tmp_path, environ={})
-    assert draft.weights(project, ("--spec-model", str(tmp_path / "d")), target=TINY) == bytes_
+    assert draft.of(project, ("--spec-model", str(tmp_path / "d")), target=TINY) == Draft(bytes_, {})
 
 
 @pytest.mark.sweep

@@ -22,7 +22,8 @@ _EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size":
 class Case:
     """One model: transformers' names for its configuration and its class, and what is not as it presumes.
 
-    `is_served` where vLLM is asked as well: it takes ten seconds and more to look at an architecture.
+    `is_served` where vLLM is asked as well: it takes ten seconds and more to look at an architecture. `draft`: what is
+    otherwise in a second one, which drafts for it.
     """
 
     model_type: str
@@ -31,11 +32,12 @@ class Case:
     dtype: str = "bfloat16"
     task: str = "generate"
     is_served: bool = True
+    draft: dict[str, Any] | None = None
 
 
 def _case(model_type: str, architecture: str, *parts: dict[str, Any], **more: Any) -> Case:  # noqa: ANN401
     config = {key: value for part in parts for key, value in part.items()}
-    kinds = {key: more.pop(key) for key in ("dtype", "task", "is_served") if key in more}
+    kinds = {key: more.pop(key) for key in ("dtype", "task", "is_served", "draft") if key in more}
     return Case(model_type=model_type, architecture=architecture, config={**config, **more}, **kinds)
 
 
@@ -43,6 +45,10 @@ CASES: dict[str, Case] = {
     "llama": _case("llama", "LlamaForCausalLM", _PLAIN),
     "llama in single precision, its output its input": _case(
         "llama", "LlamaForCausalLM", _PLAIN, tie_word_embeddings=True, dtype="float32"
+    ),
+    # Its draft has as many numbers in a layer as all of its own.
+    "llama with a draft": _case(
+        "llama", "LlamaForCausalLM", _PLAIN, draft={"num_hidden_layers": 1, "num_key_value_heads": 4}
     ),
     "qwen2": _case("qwen2", "Qwen2ForCausalLM", _PLAIN, is_served=False),
     "qwen3": _case("qwen3", "Qwen3ForCausalLM", _PLAIN, head_dim=64),

@@ -21,6 +21,8 @@ def main(asked: Json) -> Json:
     """Answer for every case, and for the types of models whose presumptions are asked for."""
     for case in asked["cases"].values():
         case.update(make(case))
+        if case["draft"]:
+            make(case["draft"])
     return {
         "cases": {
             name: {**case, **(serve(case) if case["is_served"] else {})} for name, case in asked["cases"].items()
@@ -43,12 +45,16 @@ def make(case: Json) -> Json:
 
 def serve(case: Json) -> Json:
     """Load it as a server would, and say how large its cache came out."""
+    drafting = None
+    if case["draft"]:
+        drafting = {"model": case["draft"]["folder"], "method": "draft_model", "num_speculative_tokens": 2}
     llm = LLM(
         case["folder"],
         enforce_eager=True,
         kv_cache_memory_bytes=case["cache"],
         distributed_executor_backend="uni",
         disable_log_stats=True,
+        speculative_config=drafting,
     )
     config = llm.llm_engine.vllm_config
     answer = {

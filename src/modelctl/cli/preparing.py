@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from modelctl.cli.fitting import Asked
     from modelctl.engine.command import Lora, Settings
     from modelctl.engine.discovery import Engine
+    from modelctl.engine.draft import Draft
     from modelctl.engine.preflight import Verdict
     from modelctl.engine.profile import Profile, Profiles
     from modelctl.project import Project
@@ -53,14 +54,13 @@ class Wishes:
 class Prepared:
     """The settings of one start, and the project with the key that requests need in its environment.
 
-    `image` is the container image that is to be run, where one is wanted; `draft` are the bytes of the weights of a
-    draft model.
+    `image` is the container image that is to be run, where one is wanted; `draft` the model beside it that drafts.
     """
 
     project: "Project"
     settings: "Settings"
     image: str | None
-    draft: int
+    draft: "Draft | None"
 
 
 def check(wishes: Wishes) -> None:
@@ -117,7 +117,7 @@ def settle(project: "Project", wishes: Wishes, profiles: "Profiles", model_id: s
         lora.check_rank(loras, most)
     settings = replace(settings, configured=configured.words(settings.extra))
     command.check(settings)
-    of_draft = draft.weights(project, settings.extra, target=model_id)
+    beside = draft.of(project, settings.extra, target=model_id)
     if taken := {model_id, *settings.served_names} & {each.name for each in loras}:
         raise UsageError(f"an adapter cannot be called `{min(taken)}`", hint="that is the name of the model itself")
     key_file = wishes.api_key_file or (None if project.environ.get(api_key.VARIABLE) else mine.api_key_file)
@@ -127,7 +127,7 @@ def settle(project: "Project", wishes: Wishes, profiles: "Profiles", model_id: s
     # What names a vLLM in the environment stands over the file too.
     is_named = wishes.python or projects.vllm_python(project) or projects.vllm_image(project)
     image = wishes.image or (None if is_named else mine.image)
-    return Prepared(project=project, settings=settings, image=image, draft=of_draft)
+    return Prepared(project=project, settings=settings, image=image, draft=beside)
 
 
 def judged(prepared: Prepared, choice: "Choice", facts: "Facts", engine: "Engine", machine: "Asked") -> "Verdict":
@@ -138,10 +138,12 @@ def judged(prepared: Prepared, choice: "Choice", facts: "Facts", engine: "Engine
 
     model = choice.model._replace(revisions=(choice.revision,), facts=facts)
     here = machines.without_gpu() if engine.device == "cpu" else machine.machine
-    need = fitting.need(model)
+    need, draft = fitting.need(model), prepared.draft
+    if need is not None and draft is not None:
+        need = replace(need, weights=need.weights + draft.weights, draft=draft.config)
     asked = preflight.Model(
         id=choice.model.id,
-        need=need and replace(need, weights=need.weights + prepared.draft),
+        need=need,
         architecture=None if facts.format == "gguf" else facts.architecture,
         context=facts.context_length,
     )

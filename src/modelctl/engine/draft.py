@@ -2,8 +2,9 @@
 
 import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from modelctl import loader, selection
 from modelctl import project as projects
@@ -15,8 +16,15 @@ from modelctl.store import layout, reading, scan
 _FLAG = "--speculative-config"
 
 
-def weights(project: Project, extra: Iterable[str], *, target: str) -> int:
-    """Bytes of the weights of a draft beside the model `target`, 0 where there is none or it is not known.
+class Draft(NamedTuple):
+    """What decides how much memory a draft takes: bytes of its weights, and its configuration."""
+
+    weights: int
+    config: Mapping[str, Any]
+
+
+def of(project: Project, extra: Iterable[str], *, target: str) -> Draft | None:
+    """The draft beside the model `target`; `None` where there is none, or it is not known.
 
     `NotFoundError` for one that vLLM will not find, since without the network it looks into the project's own store
     alone; `NotWholeError` where not all of it is here. With the network nothing is refused.
@@ -24,12 +32,12 @@ def weights(project: Project, extra: Iterable[str], *, target: str) -> int:
     name = _named(tuple(extra))
     # A model that predicts several tokens by layers of its own is its own draft.
     if name is None or _model(name) == target:
-        return 0
+        return None
     if os.path.exists(name):  # noqa: PTH110 - as vLLM
         return _in_folder(Path(name))
     # Words without a slash are vLLM's own, as `ngram`.
     if "/" not in name or projects.is_online(project):
-        return 0
+        return None
     try:
         model, ref = scan.find(project, name)
     except NotFoundError as error:
@@ -37,29 +45,35 @@ def weights(project: Project, extra: Iterable[str], *, target: str) -> int:
         raise
     except ModelctlError:
         # No name of a model: what it is, vLLM will say.
-        return 0
+        return None
     if model.state != "ready":
         raise NotWholeError(f"the draft model `{ref}` is {model.state}", hint=f"`modelctl pull {ref}` mends it")
+    folder = scan.revision_of(model, ref.revision).path
     if model.location != "project" or model.id != name:
-        folder = shlex.quote(str(scan.revision_of(model, ref.revision).path.absolute()))
         raise NotFoundError(
-            f"vLLM does not find the draft model `{name}` by that name", hint=f"give its folder, {folder}"
+            f"vLLM does not find the draft model `{name}` by that name",
+            hint=f"give its folder, {shlex.quote(str(folder.absolute()))}",
         )
-    return model.facts.weights or 0
+    return Draft(model.facts.weights or 0, _config(folder))
 
 
-def _in_folder(folder: Path) -> int:
-    """Bytes of the files that vLLM would load, 0 where this user may not look."""
+def _in_folder(folder: Path) -> Draft | None:
+    """The files that vLLM would load; `None` where this user may not look."""
     try:
         sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
     except OSError:
-        return 0
+        return None
     documents = {
         name: reading.document(folder / name)
         for name in (selection.SAFETENSORS_INDEX, selection.MISTRAL_INDEX)
         if name in sizes
     }
-    return sum(sizes[name] for name in loader.take(sizes, documents).names)
+    return Draft(sum(sizes[name] for name in loader.take(sizes, documents).names), _config(folder))
+
+
+def _config(folder: Path) -> Mapping[str, Any]:
+    config = reading.document(folder / "config.json")
+    return config if isinstance(config, dict) else {}
 
 
 def model(extra: Iterable[str]) -> str | None:

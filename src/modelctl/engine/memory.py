@@ -28,11 +28,15 @@ _SCALES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Need:
-    """What decides how much memory a model needs: bytes of its weights, its configuration, its own context length."""
+    """What decides how much memory a model needs: bytes of its weights, its configuration, its own context length.
+
+    The weights include those of a draft beside it, of which `draft` is the configuration.
+    """
 
     weights: int
     config: Mapping[str, Any]
     context: int | None
+    draft: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,6 +110,8 @@ def estimate(need: Need, device: Device, terms: Terms) -> Estimate | None:
     found = layers.of(need.config, shares)
     if found is None:
         return None
+    # A draft is whole on the last stage of a pipeline. Some, as Medusa's heads, keep no cache.
+    found += layers.of(need.draft or {}, shares._replace(pipeline=1)) or ()
     pool = kv_cache.pool(found, is_cpu=device.is_cpu)
     devices = terms.tensor * terms.pipeline
     wanted = terms.context or need.context or DEFAULT_CONTEXT
