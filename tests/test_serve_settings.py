@@ -199,6 +199,11 @@ def test_the_file_of_flags_is_looked_at(run: Command, store: StoreBuilder, env: 
     shown = run("serve", TINY, "--dry-run", "--json", "--", "--config", "vllm.yaml", env=env).json
     assert shown["url"] == "https://127.0.0.1:8000"
     assert not {"--kv-cache-memory-bytes", "--shutdown-timeout"} & {*shown["argv"]}
+    open_to_all = ("serve", TINY, "--host", "0.0.0.0", "--dry-run", "--", "--config", "vllm.yaml")  # noqa: S104
+    assert "everyone who reaches this machine" in run(*open_to_all, env=env).stderr
+    file.write_text("api-key: [sesame, secret]\n")
+    done = run(*open_to_all, env=env)
+    assert (done.code, "everyone" in done.stderr, "sesame" in done.stdout) == (0, False, False)
     file.write_text("grpc: true\n")
     (project / "modelctl.toml").write_text('[serve]\nconfig = "vllm.yaml"\n')
     assert run("serve", TINY, env=env) == Finished(

@@ -66,8 +66,7 @@ def finish(
             "the container of vLLM could not be removed", hint=f"`{result.container_left}`", **_details(result)
         )
     if ending.held and not ending.is_wanted:
-        say = f"warning: {release.message(ending.held)}; {release.HINT}"
-        out.event("note", message=say) if out.json else out.say(say)
+        out.note(f"warning: {release.message(ending.held)}; {release.HINT}")
     if not ending.is_wanted:
         _fail(out, planned, result, timeout=timeout)
     if ending.held:

@@ -160,14 +160,11 @@ def told(
     refusal = unusable or (None if force else verdict.refusal)
     if refusal is not None and not dry_run:
         raise refusal
-    lines = [verdict.note] if verdict.note else []
+    if verdict.note:
+        out.note(verdict.note, beside_object=dry_run)
     if (problem := unusable or verdict.refusal) is not None:
-        lines.append(f"warning: {problem.message}{' (--force)' if refusal is None else ', and is refused'}")
-    for line in lines:
-        if not out.json:
-            out.say(line)
-        elif not dry_run:
-            out.event("note", message=line.removeprefix("warning: "))
+        end = " (--force)" if refusal is None else ", and is refused"
+        out.note(f"warning: {problem.message}{end}", beside_object=dry_run)
     return refusal
 
 

@@ -208,11 +208,7 @@ def _set_default(out: show.Output, project: "Project", plans: list["PullPlan"]) 
         use.set_default(project, refs.ModelRef(chosen))
     except ModelctlError as error:
         # The models are here, so the pull is no failure.
-        warning = f"`{chosen}` is not made the default model: {error.message}"
-        if out.json:
-            out.event("note", message=warning)
-        else:
-            out.say(f"warning: {warning}")
+        out.note(f"warning: `{chosen}` is not made the default model: {error.message}")
         return None
     if not out.json and not out.quiet:
         out.say(f"`{chosen}` is now the default model of this project (`{_shown(project.env_file)}`)")

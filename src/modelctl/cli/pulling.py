@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,14 +36,7 @@ def patience(out: show.Output, limits: "Limits", *, dry_run: bool = False) -> "P
     """How patiently the Hub is asked, and how each wait is told."""
     from modelctl.hub.patience import Patience
 
-    def say(message: str) -> None:
-        # The plan of a dry run is one object, beside which no event has a place.
-        if out.json and not dry_run:
-            out.event("note", message=message)
-        else:
-            out.say(message)
-
-    return Patience(limits.patience, limits.stall, say=say)
+    return Patience(limits.patience, limits.stall, say=partial(out.note, beside_object=dry_run))
 
 
 def limits(

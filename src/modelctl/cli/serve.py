@@ -155,6 +155,7 @@ def serve(
     if idle is not None:
         _check_counted(planned.settings)
     if dry_run:
+        serve_plan.warn(out, planned, dry_run=True)
         dry_running.show(out, project, planned, told=serve_plan.plan_object(planned), refusal=refusal)
         return
     _run(out, choice, planned, timeout=timeout, ttl=idle, detach=detach, verbose=verbose)

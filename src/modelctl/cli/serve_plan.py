@@ -20,11 +20,13 @@ def say(out: show.Output, choice: "Choice", planned: "ServePlan") -> None:
         if choice.model.location == "cache":
             out.say(f"`modelctl migrate --from-cache {served.id}` moves it into the project")
         out.say(f"vLLM {engine.version} for {engine.device or 'an unknown device'} ({engine.how})")
+    warn(out, planned)
+
+
+def warn(out: show.Output, planned: "ServePlan", *, dry_run: bool = False) -> None:
+    """Warn where others will reach what is about to be served, or its key."""
     for warning in _warnings(planned):
-        if out.json:
-            out.event("note", message=warning)
-        else:
-            out.say(f"warning: {warning}")
+        out.note(f"warning: {warning}", beside_object=dry_run)
 
 
 def _warnings(planned: "ServePlan") -> Iterator[str]:

@@ -114,7 +114,7 @@ def plan(project: Project, served: Served, engine: Engine, settings: Settings) -
         url=command.base_url(settings.host, settings.port, is_tls=settings.is_tls),
         offline=offline,
         chats=_chats(served.snapshot) or flags.given(settings.words, "--chat-template") is not None,
-        with_key=bool(project.environ.get("VLLM_API_KEY")),
+        with_key=bool(project.environ.get("VLLM_API_KEY")) or flags.mentions(settings.configured, ("--api-key",)),
         temporary=Path(project.environ.get("TMPDIR") or "/tmp"),  # noqa: S108 - where temporary folders belong
         folders=folders,
     )
