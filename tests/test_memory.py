@@ -195,7 +195,8 @@ def test_a_request_holds_whole_blocks_of_every_kind() -> None:
     states = kv_cache.pool([Layers(3, "state", 70_000, 2), Layers(1, "full", 512)], is_cpu=True)
     assert (states.groups[-1].block, states.bytes) == (256, 256 * 512)
     assert states.blocks(2048, batch=2048) == 3 * 2 + 8
-    assert kv_cache.pool([], is_cpu=True).capacity(GIB, context=512, batch=2048) is None
+    for nothing in ([], [Layers(3, "state", 0)]):
+        assert kv_cache.pool(nothing, is_cpu=True).capacity(GIB, context=512, batch=2048) is None
 
 
 def need(billions: float, *, depth: int = 32, context: int = 131072, **more: object) -> Need:
@@ -281,6 +282,23 @@ def test_a_model_that_keeps_no_cache() -> None:
     assert (found.estimate.request, found.estimate.tokens, found.context) == (0, None, 512)
 
 
+def test_a_draft_keeps_a_cache_beside_that_of_its_model() -> None:
+    device = Device(total=80 * GIB, free=80 * GIB)
+
+    def tokens(draft: Config | None, **terms: Any) -> tuple[int, int]:  # noqa: ANN401
+        found = memory.estimate(dataclasses.replace(need(8), draft=draft), device, Terms(**terms))
+        assert found is not None
+        return found.per_token, found.devices
+
+    alone, _ = tokens(None)
+    assert tokens(LLAMA)[0] == alone + 8192
+    # Each stage has a part of the model, and the last one all of the draft.
+    assert tokens(LLAMA, pipeline=2) == (alone // 2 + 8192, 2)
+    assert tokens({}) == tokens({"model_type": "medusa"}) == (alone, 1)
+    given = [memory.kv_cache_on_cpu(LLAMA, context=512, available=64 * GIB, draft=draft) for draft in (None, LLAMA)]
+    assert given[1] == 2 * given[0]
+
+
 def test_where_nothing_tells() -> None:
     assert fitting.fit(need(1), NOBODY_TELLS).fits is None
     assert fitting.fit(None, RAM).fits is None
@@ -338,7 +356,7 @@ KEYS = st.sampled_from(
         *("head_dim", "hidden_size", "sliding_window", "use_sliding_window", "layer_types", "layers_block_type"),
         *("hybrid_override_pattern", "full_attn_idxs", "kv_lora_rank", "qk_rope_head_dim", "is_encoder_decoder"),
         *("vocab_size", "quantization_config", "kv_cache_scheme", "attn_config", "multi_query", "no_rope_layers"),
-        *("mamba_num_heads", "mamba_d_head", "mamba_d_state", "attn_layer_period", "attn_layer_offset"),
+        *("mamba_num_heads", "mamba_d_head", "mamba_d_state", "attn_layer_period", "attn_layer_offset", "conv_L_cache"),
     ]
 )
 WORDS = st.sampled_from(
@@ -353,8 +371,12 @@ JUNK = st.recursive(
 
 
 @settings(max_examples=60)
-@given(config=st.dictionaries(KEYS, JUNK, max_size=14), context=st.none() | st.integers(1, 1 << 40))
-def test_no_configuration_raises(config: dict[str, Any], context: int | None) -> None:
-    found = Need(weights=GIB, config=config, context=context)
+@given(
+    config=st.dictionaries(KEYS, JUNK, max_size=14),
+    draft=st.none() | st.dictionaries(KEYS, JUNK, max_size=14),
+    context=st.none() | st.integers(1, 1 << 40),
+)
+def test_no_configuration_raises(config: dict[str, Any], draft: dict[str, Any] | None, context: int | None) -> None:
+    found = Need(weights=GIB, config=config, context=context, draft=draft)
     for machine in (RAM, gpus(8, 80), NOBODY_TELLS):
         assert fitting.fit(found, machine).fits in {True, False, None}

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -281,6 +282,28 @@ def test_a_draft_takes_memory_too(run: Command, store: StoreBuilder, engine: Pat
     refused = run("serve", TINY, "--", "-sc.model", str(huge), env={"MODELCTL_VLLM_PYTHON": str(engine)})
     assert refused.code == 5
     assert "8.8 TB of weights" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("config", "depth"),
+    [
+        ({"model_type": "llama", "num_hidden_layers": 3}, 3),
+        # EAGLE's heads, and those that `speculators` made.
+        ({"model_type": "eagle", "model": {"model_type": "llama", "num_hidden_layers": 2}}, 2),
+        ({"speculators_model_type": "eagle3", "transformer_layer_config": {"num_hidden_layers": 1}}, 1),
+        # Heads that attend to nothing.
+        ({"model_type": "medusa", "hidden_size": 4096, "num_heads": 5, "num_hidden_layers": 1}, None),
+        ({"model_type": "mlp_speculator", "num_hidden_layers": 1}, None),
+        ([{"num_hidden_layers": 1}], None),
+        ({"model": [], "transformer_layer_config": "x", "num_hidden_layers": 4}, 4),
+    ],
+)
+def test_the_layers_of_a_draft_stand_where_each_kind_has_them(tmp_path: Path, config: Any, depth: int | None) -> None:  # noqa: ANN401
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    project = projects.locate(cwd=tmp_path, environ={})
+    found = draft.of(project, ("--spec-model", str(tmp_path)), target=TINY)
+    assert found is not None
+    assert found.config.get("num_hidden_layers") == depth
 
 
 def test_a_draft_has_a_cache_too(run: Command, store: StoreBuilder, engine: Path, tmp_path: Path) -> None:

@@ -14,10 +14,17 @@ from modelctl.project import Project
 from modelctl.store import layout, reading, scan
 
 _FLAG = "--speculative-config"
+# What drafts without attention, and so without a cache.
+_CACHELESS = {"medusa", "mlp_speculator"}
+# Where those that have one keep the configuration of their layers: EAGLE's heads, and those that `speculators` made.
+_WITHIN = ("model", "transformer_layer_config")
 
 
 class Draft(NamedTuple):
-    """What decides how much memory a draft takes: bytes of its weights, and its configuration."""
+    """What decides how much memory a draft takes: bytes of its weights, and the configuration of its layers.
+
+    It is empty where they keep no cache.
+    """
 
     weights: int
     config: Mapping[str, Any]
@@ -73,7 +80,10 @@ def _in_folder(folder: Path) -> Draft | None:
 
 def _config(folder: Path) -> Mapping[str, Any]:
     config = reading.document(folder / "config.json")
-    return config if isinstance(config, dict) else {}
+    if not isinstance(config, dict) or str(config.get("model_type")) in _CACHELESS:
+        return {}
+    within: Mapping[str, Any] = next((config[key] for key in _WITHIN if isinstance(config.get(key), dict)), {})
+    return {**config, **within}
 
 
 def model(extra: Iterable[str]) -> str | None:

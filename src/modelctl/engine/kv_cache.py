@@ -41,7 +41,7 @@ class Pool(NamedTuple):
     def capacity(self, memory: int, *, context: int, batch: int) -> int | None:
         """The tokens of all requests of `context` tokens that have room, as vLLM reports them; `None`: any number."""
         needed = self.blocks(context, batch=batch)
-        return memory // self.bytes * context // needed if needed else None
+        return memory // self.bytes * context // needed if needed and self.bytes else None
 
     def longest(self, memory: int, *, context: int, batch: int) -> int:
         """The longest request, of at most `context` tokens, that fits in `memory`; 0 where none does."""

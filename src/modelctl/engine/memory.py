@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelctl.engine import dimensions, kv_cache, layers
-from modelctl.engine.layers import Shares
+from modelctl.engine.layers import Layers, Shares
 
 MIB, GIB = 2**20, 2**30
 UTILIZATION = 0.92
@@ -107,11 +107,9 @@ def estimate(need: Need, device: Device, terms: Terms) -> Estimate | None:
         cache_width=terms.cache_width or cache_width(need.config),
         is_cpu=device.is_cpu,
     )
-    found = layers.of(need.config, shares)
+    found = _layers(need.config, need.draft, shares)
     if found is None:
         return None
-    # A draft is whole on the last stage of a pipeline. Some, as Medusa's heads, keep no cache.
-    found += layers.of(need.draft or {}, shares._replace(pipeline=1)) or ()
     pool = kv_cache.pool(found, is_cpu=device.is_cpu)
     devices = terms.tensor * terms.pipeline
     wanted = terms.context or need.context or DEFAULT_CONTEXT
@@ -157,18 +155,26 @@ def cache_width(config: Mapping[str, Any]) -> int:
     return 1 if is_small or str(own.get("kv_cache_quant_algo")).upper() == "FP8" else 2
 
 
-def kv_cache_on_cpu(config: Mapping[str, Any], *, context: int | None, available: int) -> int:
+def kv_cache_on_cpu(
+    config: Mapping[str, Any], *, context: int | None, available: int, draft: Mapping[str, Any] | None = None
+) -> int:
     """Bytes for the KV cache on the CPU, where vLLM's own default is nearly all memory of a NUMA node.
 
     A quarter of the memory that is `available`, at most 4 GiB and what all requests of `context` tokens fill that are
     served at a time, but room for one.
     """
     one_request = 0
-    found = layers.of(config, Shares(cache_width=cache_width(config), is_cpu=True))
+    found = _layers(config, draft, Shares(cache_width=cache_width(config), is_cpu=True))
     if context and found:
         batch = _defaults(Device(total=0, free=0, is_cpu=True), 1)[0]
         one_request = kv_cache.pool(found, is_cpu=True).request(context, batch=batch)
     return _dealt_on_cpu(one_request, available)
+
+
+def _layers(config: Mapping[str, Any], draft: Mapping[str, Any] | None, shares: Shares) -> tuple[Layers, ...] | None:
+    """The layers of a model and of the one that drafts for it, which no stages of a pipeline share."""
+    found = layers.of(config, shares)
+    return None if found is None else found + (layers.of(draft or {}, shares._replace(pipeline=1)) or ())
 
 
 def context_length(text: str) -> int | None:

@@ -123,8 +123,8 @@ def _kv_cache_on_cpu(model: Model, verdict: Verdict, available: int) -> int:
     estimate, context = verdict.estimate, model.context
     if (asked := _asked_context(verdict.settings)) is not None:
         context = memory.context_length(asked)
-    config = model.need.config if model.need else {}
-    dealt = memory.kv_cache_on_cpu(config, context=context, available=available)
+    config, draft = (model.need.config, model.need.draft) if model.need else ({}, None)
+    dealt = memory.kv_cache_on_cpu(config, context=context, available=available, draft=draft)
     if estimate is None:
         return dealt
     # One request of full length may take more than the configuration says, and the weights may leave less.
