@@ -27,6 +27,7 @@ _PATIENCE_BEYOND_DRAIN = 10.0
 _POLL = 0.2
 # How long vLLM gets to tell why a process of its own has died.
 _LAST_WORDS = 1.0
+_LAST_LOOKS = 5
 # A start that says nothing for so long may be well, but a person wants to know.
 _SILENCE = 60.0
 
@@ -118,20 +119,17 @@ def run(start: Start, *, requests: StopRequests, watcher: Watcher, timeout: floa
     holders = Holders(child.pid, environ=start.environ if start.on_gpus else None, members=start.members)
     loaded: Loaded = "ended"
     served: Served = "ended"
-    killed_after = None
+    waited = 0.0
     try:
         watcher.started(child.pid)
         with Vital(child.pid, members=start.members) as vital:
-            loss = Loss(vital, start.log)
-            loaded = _load(start, child, holders, loss, requests=requests, watcher=watcher, timeout=timeout)
+            loaded = _load(start, child, holders, vital, requests=requests, watcher=watcher, timeout=timeout)
             if loaded == "ready":
                 served = _serve(start, child, vital, requests=requests)
         asked = requests.asked()
         holders.note()
         if child.poll() is None and "dead" not in {loaded, served}:
-            told = time.monotonic()
-            _ask_to_end(start, child, requests=requests, watcher=watcher, was_ready=loaded == "ready")
-            killed_after = time.monotonic() - told if child.poll() is None else None
+            waited = _ask_to_end(start, child, requests=requests, watcher=watcher, was_ready=loaded == "ready")
     finally:
         survivors = start.end(child.pid)
         if child.pid not in survivors:
@@ -145,7 +143,7 @@ def run(start: Start, *, requests: StopRequests, watcher: Watcher, timeout: floa
         survivors=survivors,
         was_idle=served == "idle",
         hung=loaded == "hung",
-        killed_after=killed_after,
+        killed_after=waited if waited and child.returncode else None,
         held=holders.held(),
     )
 
@@ -170,7 +168,7 @@ def _load(
     start: Start,
     child: subprocess.Popen[bytes],
     holders: Holders,
-    loss: Loss,
+    vital: Vital,
     *,
     requests: StopRequests,
     watcher: Watcher,
@@ -180,13 +178,15 @@ def _load(
     begun = time.monotonic()
     log = LogReader(start.log)
     failure = Standstill(child.pid, patience=start.standstill, members=start.members)
-    course = Course(weights=start.weights)
+    loss, course = Loss(vital, start.log), Course(weights=start.weights)
     said_at, silences = begun, 0
     watcher.loading(course.stage, elapsed=0.0)
     while child.poll() is None and requests.asked() is None:
         # Asked before the log is read: what the server said until it was ready is then all there.
         is_healthy = not start.headless and probing.is_healthy(start.url)
         before, lines, now = course.stage, log.lines(), time.monotonic()
+        # Before any of it is told: of what is said to be under way, the processes are watched.
+        is_lost = loss.is_final(has_spoken=bool(lines))
         for line in lines:
             if course.heard(line, at=now):
                 holders.note()
@@ -198,13 +198,14 @@ def _load(
         # Another process may answer at this port: ready is only who answers, and lives, and listens there itself.
         is_ready = course.has_loaded if start.headless else is_healthy and not _is_of_another(start, child)
         if is_ready and child.poll() is None:
+            vital.look()
             holders.note()
             watcher.ready(course.tasks, elapsed=time.monotonic() - begun)
             return "ready"
         failure.heard(lines, got_further=course.stage != before)
         if failure.is_lasting():
             return "hung"
-        if loss.is_final(has_spoken=bool(lines)):
+        if is_lost:
             return "dead"
         if timeout is not None and time.monotonic() - begun >= timeout:
             return "late"
@@ -219,7 +220,6 @@ def _is_of_another(start: Start, child: subprocess.Popen[bytes]) -> bool:
 
 def _serve(start: Start, child: subprocess.Popen[bytes], vital: Vital, *, requests: StopRequests) -> Served:
     """Wait for the end, and find out whether it is that nobody has asked for anything, or that nobody can answer."""
-    vital.look()
     idle = Idleness(start.url, start.ttl)
     while requests.asked() is None and child.poll() is None:
         if idle.is_over() and child.poll() is None:
@@ -236,28 +236,33 @@ def _serve(start: Start, child: subprocess.Popen[bytes], vital: Vital, *, reques
 
 def _serves_on(start: Start, child: subprocess.Popen[bytes], *, requests: StopRequests) -> bool:
     """Whether the server does without a process of it that has ended. One that does not gets to tell why."""
-    deadline, is_healthy = time.monotonic() + _LAST_WORDS, True
-    while child.poll() is None and (left := deadline - time.monotonic()) > 0:
-        # It takes vLLM a moment to notice.
-        is_healthy = is_healthy and probing.is_healthy(start.url)
-        requests.wait(min(left, _POLL))
+    deadline, looks, is_healthy = time.monotonic() + _LAST_WORDS, 0, True
+    # It takes vLLM a moment to notice: one look would not do, if all stood still after it for those seconds.
+    while child.poll() is None and (time.monotonic() < deadline or looks < _LAST_LOOKS):
+        is_healthy, looks = is_healthy and probing.is_healthy(start.url), looks + 1
+        requests.wait(_POLL)
     return is_healthy and child.poll() is None
 
 
 def _ask_to_end(
     start: Start, child: subprocess.Popen[bytes], *, requests: StopRequests, watcher: Watcher, was_ready: bool
-) -> None:
-    """Ask the server to end, and wait for it as long as it may have something to finish."""
+) -> float:
+    """Ask the server to end, and wait for it as long as it may have something to finish.
+
+    Returns the seconds after which it had not ended, 0 where it had.
+    """
     patience, is_busy = _PATIENCE_LOADING, False
     if was_ready and not start.headless:
         is_busy = not _is_idle(start)
         patience = start.drain + _PATIENCE_BEYOND_DRAIN if is_busy else _PATIENCE_IDLE
     child.send_signal(signal.SIGTERM)
+    told = time.monotonic()
     try:
         watcher.stopping(requests.asked(), patience=patience)
     finally:
         # Requests in flight are answered also where nobody can be told of it any more.
         _await_answers(start, child, requests=requests, patience=patience, is_busy=is_busy)
+    return time.monotonic() - told if child.poll() is None else 0.0
 
 
 def _await_answers(
