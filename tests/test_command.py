@@ -249,6 +249,8 @@ def test_where_this_machine_reaches_the_server(host: str, url: str) -> None:
         ("port: 1\nheadless: true\nenforce-eager: false\n", ("--port", "1", "--headless")),
         ("kv_cache_memory_bytes: 1G\n", ("--kv_cache_memory_bytes", "1G")),
         ("hf-overrides: {a: 1}\nmiddleware: [a, b]\nseed:\n", ("--hf-overrides", "--middleware")),
+        ("middleware: []\napi-key: ['', '']\nlora-modules: ['', x]\n", ("--lora-modules",)),
+        ("seed: 1\nport: 1\nseed: 2\nport: ''\n", ("--seed", "2")),
         ("ssl-certfile: null\nuds: ''\nssl-keyfile: None\nseed: 1\n", ("--seed", "1")),
         ("a: &a [x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n", ("--a", "--b", "--c")),
         ("1: 2\nx: 0x" + "f" * 9999, ("--1", "2", "--x", "0x" + "f" * 9999)),

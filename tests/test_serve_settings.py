@@ -200,10 +200,18 @@ def test_the_file_of_flags_is_looked_at(run: Command, store: StoreBuilder, env: 
     assert shown["url"] == "https://127.0.0.1:8000"
     assert not {"--kv-cache-memory-bytes", "--shutdown-timeout"} & {*shown["argv"]}
     open_to_all = ("serve", TINY, "--host", "0.0.0.0", "--dry-run", "--", "--config", "vllm.yaml")  # noqa: S104
-    assert "everyone who reaches this machine" in run(*open_to_all, env=env).stderr
+    for none in ("seed: 1", "api-key: []", 'api-key: [""]', 'api-key: x\napi-key: ""'):
+        file.write_text(none)
+        for form in ((), ("--json",)):
+            done = run(*open_to_all[:-3], *form, *open_to_all[-3:], env=env)
+            assert done.stderr.startswith("warning: everyone who reaches this machine can use the model"), none
+    assert done.json["refusal"] is None
     file.write_text("api-key: [sesame, secret]\n")
     done = run(*open_to_all, env=env)
     assert (done.code, "everyone" in done.stderr, "sesame" in done.stdout) == (0, False, False)
+    with serving(run, TINY, "--port", "0", "--", "--config", "vllm.yaml", env=env | {"VLLM_API_KEY": "mine"}) as server:
+        # The file's stands over that of the environment.
+        assert '-H "Authorization: Bearer KEY"' in server.until_ready().curl
     file.write_text("grpc: true\n")
     (project / "modelctl.toml").write_text('[serve]\nconfig = "vllm.yaml"\n')
     assert run("serve", TINY, env=env) == Finished(

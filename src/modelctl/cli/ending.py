@@ -66,7 +66,7 @@ def finish(
             "the container of vLLM could not be removed", hint=f"`{result.container_left}`", **_details(result)
         )
     if ending.held and not ending.is_wanted:
-        out.note(f"warning: {release.message(ending.held)}; {release.HINT}")
+        out.note(f"{release.message(ending.held)}; {release.HINT}", is_warning=True)
     if not ending.is_wanted:
         _fail(out, planned, result, timeout=timeout)
     if ending.held:

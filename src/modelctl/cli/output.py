@@ -60,12 +60,12 @@ class Output:
         """Say one line to the person who watches, if there still is one."""
         streams.say(self.here.text(text))
 
-    def note(self, text: str, *, beside_object: bool = False) -> None:
+    def note(self, text: str, *, is_warning: bool = False, beside_object: bool = False) -> None:
         """Say one line, under `--json` as an event; where the answer is one object, no event has a place beside it."""
         if self.json and not beside_object:
-            self.event("note", message=text.removeprefix("warning: "))
+            self.event("note", message=text)
         else:
-            self.say(text)
+            self.say(f"warning: {text}" if is_warning else text)
 
     def table(self, columns: Sequence["Column"], rows: Iterable[Sequence[str]]) -> None:
         """Print a borderless table under uppercase headers, without what has no room on the terminal."""

@@ -164,7 +164,7 @@ def told(
         out.note(verdict.note, beside_object=dry_run)
     if (problem := unusable or verdict.refusal) is not None:
         end = " (--force)" if refusal is None else ", and is refused"
-        out.note(f"warning: {problem.message}{end}", beside_object=dry_run)
+        out.note(f"{problem.message}{end}", is_warning=True, beside_object=dry_run)
     return refusal
 
 

@@ -208,7 +208,7 @@ def _set_default(out: show.Output, project: "Project", plans: list["PullPlan"]) 
         use.set_default(project, refs.ModelRef(chosen))
     except ModelctlError as error:
         # The models are here, so the pull is no failure.
-        out.note(f"warning: `{chosen}` is not made the default model: {error.message}")
+        out.note(f"`{chosen}` is not made the default model: {error.message}", is_warning=True)
         return None
     if not out.json and not out.quiet:
         out.say(f"`{chosen}` is now the default model of this project (`{_shown(project.env_file)}`)")

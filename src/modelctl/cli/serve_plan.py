@@ -26,14 +26,14 @@ def say(out: show.Output, choice: "Choice", planned: "ServePlan") -> None:
 def warn(out: show.Output, planned: "ServePlan", *, dry_run: bool = False) -> None:
     """Warn where others will reach what is about to be served, or its key."""
     for warning in _warnings(planned):
-        out.note(f"warning: {warning}", beside_object=dry_run)
+        out.note(warning, is_warning=True, beside_object=dry_run)
 
 
 def _warnings(planned: "ServePlan") -> Iterator[str]:
     from modelctl.engine import api_key, command
 
     settings = planned.settings
-    if not command.is_loopback(settings.host) and not planned.with_key:
+    if not command.is_loopback(settings.host) and not (planned.with_key or planned.with_foreign_key):
         yield (
             f"everyone who reaches this machine can use the model at `--host {settings.host}`; "
             "`--api-key-file` or `VLLM_API_KEY` asks for a key"
@@ -63,7 +63,9 @@ def access(planned: "ServePlan", tasks: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _key(planned: "ServePlan") -> str | None:
-    """What a shell has to put in for the key: the user's variable, or what the key file holds."""
+    """What a shell has to put in for the key: the user's variable, or what the key file holds; for one, the user."""
+    if planned.with_foreign_key:
+        return "KEY"
     if (path := planned.settings.api_key_file) is not None:
         return f"$(cat {shlex.quote(str(path))})"
     return "$VLLM_API_KEY" if planned.with_key else None

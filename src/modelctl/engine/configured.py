@@ -32,12 +32,16 @@ def _words(text: bytes) -> Iterator[str]:
         top = yaml.compose(text, yaml.SafeLoader)
     except (yaml.YAMLError, ValueError, RecursionError):
         return
+    found: dict[str, tuple[str, ...]] = {}
     for key, value in top.value if isinstance(top, yaml.MappingNode) else ():
+        flag = f"--{key.value}" if isinstance(key, yaml.ScalarNode) else "--"
         is_truth = value.tag.endswith(":bool")
-        # As vLLM reads what takes a word: these leave it unset.
+        # As vLLM reads what takes a word, or several: these leave it unset.
         is_unset = value.tag.endswith(":null") or value.value in ("", "None")
+        is_unset = is_unset or (isinstance(value, yaml.SequenceNode) and not any(each.value for each in value.value))
         if is_unset or (is_truth and value.value.lower() in {"false", "no", "off"}):
-            continue
-        yield f"--{key.value}" if isinstance(key, yaml.ScalarNode) else "--"
-        if isinstance(value, yaml.ScalarNode) and not is_truth:
-            yield value.value
+            found[flag] = ()
+        else:
+            found[flag] = (flag, value.value) if isinstance(value, yaml.ScalarNode) and not is_truth else (flag,)
+    for words in found.values():
+        yield from words

@@ -60,7 +60,8 @@ class Served:
 class ServePlan:
     """All that a start needs. `chats`: the model knows a conversation; `offline`: it gets no network.
 
-    `folders` have to be there before it.
+    `with_key`: requests need the key in the environment; `with_foreign_key`: that in vLLM's own file, which stands over
+    it. `folders` have to be there before it.
     """
 
     served: Served
@@ -71,6 +72,7 @@ class ServePlan:
     offline: bool
     chats: bool
     with_key: bool
+    with_foreign_key: bool
     temporary: Path
     folders: tuple[Path, ...] = ()
 
@@ -114,7 +116,8 @@ def plan(project: Project, served: Served, engine: Engine, settings: Settings) -
         url=command.base_url(settings.host, settings.port, is_tls=settings.is_tls),
         offline=offline,
         chats=_chats(served.snapshot) or flags.given(settings.words, "--chat-template") is not None,
-        with_key=bool(project.environ.get("VLLM_API_KEY")) or flags.mentions(settings.configured, ("--api-key",)),
+        with_key=bool(project.environ.get("VLLM_API_KEY")),
+        with_foreign_key=flags.given(settings.configured, "--api-key") is not None,
         temporary=Path(project.environ.get("TMPDIR") or "/tmp"),  # noqa: S108 - where temporary folders belong
         folders=folders,
     )

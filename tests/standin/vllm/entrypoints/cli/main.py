@@ -121,6 +121,7 @@ def main() -> int:
         "--dtype",
         "--hf-token",
         "-sc",
+        "--config",
     ):
         serve.add_argument(flag)
     for flag in ("--distributed-executor-backend", "--nnodes", "--node-rank", "--master-addr", "--max-lora-rank"):
