@@ -18,7 +18,7 @@ from modelctl.engine import container, enclosed, running, servers
 from modelctl.engine.images import Image, Kind, Tool
 from modelctl.engine.servers import ServerRecord
 from tests.command import Command, Finished
-from tests.serving import await_true, is_running, serving
+from tests.serving import await_true, in_time, is_running, serving
 from tests.standin.engines import make_engine
 from tests.standin.servers import TINY, Yard, record_of
 from tests.stores import StoreBuilder
@@ -287,7 +287,7 @@ def test_it_is_a_server_like_any_other(box: Box, tmp_path: Path) -> None:
         done = server.send(signal.SIGTERM).finish()
     assert done.code == 0
     assert f"(container image `{IMAGE}`)" in done.stderr
-    assert "stopped; vLLM ended with exit code 0" in done.stderr
+    assert "stopped; vLLM ended with exit code 0" in in_time(done.stderr)
     box.assert_nothing_is_left(record)
     given = box.yard.given()
     assert given["environ"]["VLLM_API_KEY"] == KEY

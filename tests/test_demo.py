@@ -18,7 +18,7 @@ from modelctl import project as projects
 from modelctl.engine import recipe, servers
 from modelctl.share.samples import MADE_ID, REAL_ID, REAL_PACKAGE
 from tests.command import NOWHERE, Command
-from tests.serving import await_true, session_of
+from tests.serving import await_true, in_time, session_of
 from tests.standin.engines import make_engine
 from tests.stores import tiny_model
 from tests.wheelhouse import TORCH, add_wheel
@@ -167,7 +167,7 @@ def test_a_real_model_is_served_and_asked_for_embeddings(
         f"removed {REAL_ID}, FREED\n"
     )
     assert err.startswith(f"a Hub on this machine offers {REAL_ID} (real weights)\n")
-    assert "T s  ready; Ctrl-C stops it\nstopping (SIGTERM)\nstopped; vLLM ended with exit code 0\n" in err
+    assert "T s  ready; Ctrl-C stops it\nstopping (SIGTERM)\nstopped; vLLM ended with exit code 0\n" in in_time(err)
     assert err.endswith("\ndone in T s; TMP/demo is removed\n")
     told = json.loads((tmp_path / "record.json").read_text())["environ"]
     assert told["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"

@@ -24,7 +24,7 @@ PHASES: dict[Phase, dict[str, str]] = {
     "import": {"STANDIN_IMPORT": "60"},
     "loading": {"STANDIN_LOAD": "60"},
     "serving": {},
-    "in flight": {"STANDIN_SLOW": "2"},
+    "in flight": {"STANDIN_LATE": "2"},
 }
 # The seconds within which all is gone, by phase.
 BOUNDS: dict[Phase, float] = {"import": 6, "loading": 6, "serving": 2, "in flight": 4}

@@ -17,7 +17,7 @@ import pytest
 from modelctl import process
 from modelctl.engine import logs, servers
 from tests.command import Finished
-from tests.serving import PATIENCE, await_true, is_running, serving, session_of
+from tests.serving import PATIENCE, await_true, in_time, is_running, serving, session_of, suspended
 from tests.standin.servers import TINY, Yard, asking
 
 # A `modelctl` to which a signal comes as soon as it has forked; the process that it forked takes its time.
@@ -81,7 +81,8 @@ def test_a_server_runs_on_and_is_seen_and_stopped(yard: Yard) -> None:
 
 @pytest.mark.sweep
 @pytest.mark.parametrize("heeded", [True, False])
-def test_the_closing_of_the_terminal_ends_no_server_that_runs_on(yard: Yard, *, heeded: bool) -> None:
+def test_the_closing_of_the_terminal_ends_no_server_that_runs_on(yard: Yard, tmp_path: Path, *, heeded: bool) -> None:
+    loaded = tmp_path / "loaded"
     ours, theirs = pty.openpty()
     line = "import os, signal, sys; os.setsid(); import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
     line += "" if heeded else "signal.signal(signal.SIGHUP, signal.SIG_IGN); "
@@ -92,12 +93,13 @@ def test_the_closing_of_the_terminal_ends_no_server_that_runs_on(yard: Yard, *, 
         stdout=theirs,
         stderr=theirs,
         cwd=yard.run.project,
-        env=yard.run.environment({**yard.env, "STANDIN_LOAD": "2"}),
+        env=yard.run.environment({**yard.env, "STANDIN_LOADS": str(loaded)}),
     )
     os.close(theirs)
     record = yard.record()
     # While it still loads.
     os.close(ours)
+    loaded.touch()
     # Without the signal, or where that comes last, it goes on to say what nobody can read: its result.
     assert shell.wait(PATIENCE) in ({1, 128 + signal.SIGHUP} if heeded else {1})
     await_true(lambda: servers.running(yard.state_dir)[0].state == "ready")
@@ -189,16 +191,18 @@ def test_a_server_runs_on_only_where_it_was_told_to_be_ready(yard: Yard, moment:
         assert yard("stop").code == 0
 
 
-def test_who_interrupts_a_wait_that_was_suspended_ends_the_server(yard: Yard) -> None:
+def test_who_interrupts_a_wait_that_was_suspended_ends_the_server(yard: Yard, tmp_path: Path) -> None:
     """It is ready by then, but nobody was told."""
-    with serving(yard.run, TINY, "-d", "--port", "0", env={**yard.env, "STANDIN_LOAD": "2"}) as command:
+    loaded = tmp_path / "loaded"
+    with serving(yard.run, TINY, "-d", "--port", "0", env={**yard.env, "STANDIN_LOADS": str(loaded)}) as command:
         record = yard.record()
-        command.process.send_signal(signal.SIGSTOP)
-        await_true(lambda: yard.record().state == "ready")
-        command.process.send_signal(signal.SIGINT)
-        done = command.send(signal.SIGCONT).finish(seconds=PATIENCE)
+        with suspended(command.process):
+            loaded.touch()
+            await_true(lambda: yard.record().state == "ready")
+            command.process.send_signal(signal.SIGINT)
+        done = command.finish()
     assert done.code == 130
-    assert "\nstopped; vLLM ended with exit code 0\n" in done.stderr
+    assert "\nstopped; vLLM ended with exit code 0\n" in in_time(done.stderr)
     yard.assert_nothing_is_left(record)
 
 
@@ -348,7 +352,7 @@ def test_an_idle_server_ends_by_itself(yard: Yard) -> None:
         done = server.finish()
     assert (done.code, len(answers)) == (0, 1)
     assert answers[0] is not None
-    assert done.stderr.endswith("stopping\nstopped after 3 s without a request; vLLM ended with exit code 0\n")
+    assert in_time(done.stderr).endswith("stopping\nstopped after 3 s without a request; vLLM ended with exit code 0\n")
     yard.assert_nothing_is_left(record)
 
 

@@ -22,7 +22,7 @@ import pytest
 from modelctl.engine import command, ports, servers
 from tests.command import Command, Finished
 from tests.hub.loopback import Hub
-from tests.serving import PATIENCE, Serving, await_true, is_running, serving, session_of
+from tests.serving import PATIENCE, WAS_KILLED, Serving, await_true, in_time, is_running, serving, session_of
 from tests.standin.engines import make_engine
 from tests.stores import StoreBuilder, tiny_model
 
@@ -121,7 +121,7 @@ def test_serves_until_it_is_told_to_end(
         f"acme/tiny is served at http://127.0.0.1:{port}/v1\n"
         f"curl -s http://127.0.0.1:{port}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'\n"
     )
-    assert without_times(done.stderr) == (
+    assert in_time(without_times(done.stderr)) == (
         f"serving acme/tiny at {commit[:12]} from the project\n"
         "vLLM 0.33.0+cpu for cpu (named by `MODELCTL_VLLM_PYTHON`)\n"
         f"log: {server.log}\n"
@@ -202,7 +202,7 @@ def test_a_request_in_flight_is_answered_before_the_end(
 ) -> None:
     store.add(TINY)
     answers: list[dict[str, Any]] = []
-    with serving(run, TINY, "--port", "0", env=env | {"STANDIN_SLOW": "2"}) as server:
+    with serving(run, TINY, "--port", "0", env=env | {"STANDIN_LATE": "2"}) as server:
         server.until_ready()
         asking = threading.Thread(target=lambda: answers.append(server.try_curl()))
         asking.start()
@@ -240,8 +240,7 @@ def test_ends_while_it_loads(run: Command, store: StoreBuilder, env: dict[str, s
     assert done.code == 0
     assert len(pids) == 3
     assert record.is_gone()
-    end = r"stopping \(SIGTERM\)\nstopped; vLLM had not ended after \d\.\d s and was killed\n"
-    assert re.search(rf"{end}\Z", done.stderr), done.stderr
+    assert re.search(rf"stopping \(SIGTERM\)\nstopped; {WAS_KILLED}\n\Z", done.stderr), done.stderr
 
 
 def test_a_stubborn_idle_server_and_its_grandchild_are_killed(
@@ -269,6 +268,16 @@ def test_how_long_it_waits_for_vllm_is_told_and_then_it_kills(
     (stopping,) = [event for event in done.events if event.get("stage") == "stopping"]
     assert (done.code, stopping["asked"], stopping["patience"]) == (0, "SIGTERM", patience)
     assert done.events[-1]["engine_exit"] == -signal.SIGKILL
+
+
+def test_a_server_that_ends_in_time_is_not_killed(run: Command, store: StoreBuilder, env: dict[str, str]) -> None:
+    """One that answers nobody has five seconds for it, also on a machine that stands still for one or two."""
+    store.add(TINY)
+    nodes = ("--nnodes", "2", "--node-rank", "1", "--master-addr", "127.0.0.1")
+    with serving(run, TINY, *nodes, env=env) as server:
+        server.until(lambda: "ready; Ctrl-C stops it" in server.stderr)
+        done = server.send(signal.SIGTERM).finish(seconds=SOON)
+    assert done.stderr.endswith("\nstopping (SIGTERM)\nstopped; vLLM ended with exit code 0\n")
 
 
 def test_nothing_outlives_a_killed_modelctl(
@@ -302,14 +311,14 @@ def test_nohup_keeps_a_server_through_a_hangup(run: Command, store: StoreBuilder
 def test_a_terminal_sees_one_live_line(run: Command, store: StoreBuilder, env: dict[str, str], tmp_path: Path) -> None:
     store.add(TINY)
     ours, theirs = pty.openpty()
-    out = tmp_path / "stdout"
+    out, loaded = tmp_path / "stdout", tmp_path / "loaded"
     with out.open("w") as file:
-        slow = env | {"STANDIN_LOAD": "0.5", "TERM": "xterm"}
+        slow = env | {"STANDIN_LOADS": str(loaded), "TERM": "xterm"}
         process = run.start("serve", TINY, "--port", "0", env=slow, stdout=file, stderr=theirs)
     os.close(theirs)
-    shown = b""
-    while b"Ctrl-C stops it" not in shown:
-        shown += _read(ours)
+    shown = _read_until(b"loading the weights (1/2, ", ours)
+    loaded.touch()
+    shown += _read_until(b"Ctrl-C stops it", ours)
     await_true(lambda: "curl " in out.read_text())
     process.send_signal(signal.SIGTERM)
     while chunk := _read(ours):
@@ -318,9 +327,8 @@ def test_a_terminal_sees_one_live_line(run: Command, store: StoreBuilder, env: d
     assert process.wait(PATIENCE) == 0
     text = shown.decode()
     assert "\x1b[2K" in text
-    assert "loading the weights (1/2, " in text
     assert re.search(r"\d s  ready; Ctrl-C stops it\r\n", text)
-    assert text.endswith("stopping (SIGTERM)\r\nstopped; vLLM ended with exit code 0\r\n")
+    assert in_time(text).endswith("stopping (SIGTERM)\r\nstopped; vLLM ended with exit code 0\r\n")
 
 
 def test_a_closed_terminal_ends_it_in_order(
@@ -754,6 +762,15 @@ def _read(descriptor: int) -> bytes:
         return os.read(descriptor, 4096)
     except OSError:
         return b""
+
+
+def _read_until(word: bytes, descriptor: int) -> bytes:
+    """What a terminal shows until a word comes; a line that moves on would go on for ever."""
+    shown, deadline = b"", time.monotonic() + PATIENCE
+    while word not in shown:
+        assert time.monotonic() < deadline, shown
+        shown += _read(descriptor)
+    return shown
 
 
 def _in_flight(url: str) -> bool:

@@ -2,6 +2,7 @@
 
 What the real one does only now and then, it does when told, by variables of the environment:
 STANDIN_LOAD=S         takes S seconds to load (default 0.05)
+STANDIN_LOADS=FILE     goes on to load until there is this file
 STANDIN_IMPORT=S       takes S seconds before it says or hears anything
 STANDIN_HANGS=TEXT     raises an exception while it loads, and lives on by a child
 STANDIN_SAY=TEXT       prints TEXT while it loads
@@ -14,6 +15,7 @@ STANDIN_GRANDCHILD=1   has its engine start a process of its own, which ignores 
 STANDIN_TASK=NAME      what it can be asked for (default generate)
 STANDIN_SLOW=S         takes S seconds for an answer
 STANDIN_HOLDS=FILE     keeps every answer back until there is this file
+STANDIN_LATE=S         keeps every answer back until it is to end, and takes S seconds for it from then on
 STANDIN_ANSWER=TEXT    answers with TEXT to every request with a body
 STANDIN_RECORD=FILE    writes its command line, environment, folder and pids there
 """

@@ -29,6 +29,10 @@ class Server(ThreadingHTTPServer):
     names: tuple[str, ...] = ()
     is_broken = False
 
+    def __init__(self, address: tuple[str, int]) -> None:
+        super().__init__(address, Handler)
+        self.is_to_end = threading.Event()
+
 
 class Handler(BaseHTTPRequestHandler):
     server: Server
@@ -65,6 +69,9 @@ class Handler(BaseHTTPRequestHandler):
                 time.sleep(float(switch("SLOW", "0")))
                 if path := switch("HOLDS"):
                     await_file(path)
+                if seconds := switch("LATE"):
+                    self.server.is_to_end.wait()
+                    time.sleep(float(seconds))
                 self.answer(200, switch("ANSWER").encode() or {"path": self.path, "model": body["model"]})
             finally:
                 self.server.in_flight -= 1
@@ -157,6 +164,8 @@ def run(arguments: argparse.Namespace) -> int:
         # The main thread ends with a traceback, and waits for ever for the child that it has.
         raise ValueError(switch("HANGS"))
     engine.join(float(switch("LOAD", "0.05")))
+    while (path := switch("LOADS")) and not Path(path).exists() and engine.is_alive():
+        time.sleep(0.02)
     if not engine.is_alive():
         time.sleep(float(switch("LINGERS", "0")))
         say("RuntimeError: Engine core initialization failed. See root cause above.", level="ERROR")
@@ -183,7 +192,7 @@ def listen(arguments: argparse.Namespace, engine: Any, stop: threading.Event) ->
         stop.wait()
         engine.kill()
         return 0
-    server = Server((arguments.host, arguments.port), Handler)
+    server = Server((arguments.host, arguments.port))
     server.names = tuple(arguments.served_model_name)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     say("INFO:     Application startup complete.", prefix=False)
@@ -196,6 +205,7 @@ def listen(arguments: argparse.Namespace, engine: Any, stop: threading.Event) ->
     while not stop.wait(0.1) and engine.is_alive():
         pass
     server.is_broken = not engine.is_alive()
+    server.is_to_end.set()
     deadline = time.monotonic() + arguments.shutdown_timeout
     while server.in_flight and time.monotonic() < deadline:
         time.sleep(0.02)
