@@ -10,6 +10,7 @@ import pytest
 
 from tests.hub import faults
 from tests.hub.loopback import Hub
+from tests.serving import PATIENCE, await_true
 
 SIZE = 3 << 20
 CONTENT = bytes(range(256)) * (SIZE // 256)
@@ -49,6 +50,19 @@ class Got:
 
 
 Connection = http.client.HTTPConnection
+
+
+class Impatient(http.client.HTTPConnection):
+    """Gives up after half a second, which does not begin until the Hub is at work on what it was asked."""
+
+    def __init__(self, hub: Hub, fault: faults.Fault) -> None:
+        super().__init__(urlsplit(hub.url).netloc, timeout=PATIENCE)
+        self.fault = fault
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        await_true(lambda: self.fault.count)
+        self.sock.settimeout(0.5)
+        return super().getresponse()
 
 
 def test_without_a_fault_all_is_well(connection: Connection, tiny: Hub) -> None:
@@ -118,17 +132,15 @@ def test_stall(connection: Connection, tiny: Hub) -> None:
 
 def test_a_stall_ends_with_its_client(tiny: Hub) -> None:
     fault = tiny.fault(faults.stall(seconds=20, after=100))
-    impatient = Connection(urlsplit(tiny.url).netloc, timeout=1)
-    assert Got(impatient).error == "TimeoutError"
+    assert Got(Impatient(tiny, fault)).error == "TimeoutError"
     began = time.monotonic()
     tiny.stop()
     assert (fault.count, time.monotonic() - began < 10) == (1, True)
 
 
 def test_silence(tiny: Hub) -> None:
-    tiny.fault(faults.silence())
-    impatient = Connection(urlsplit(tiny.url).netloc, timeout=1)
-    assert (Got(impatient).error, tiny.asked[0].status) == ("TimeoutError", None)
+    fault = tiny.fault(faults.silence())
+    assert (Got(Impatient(tiny, fault)).error, tiny.asked[0].status) == ("TimeoutError", None)
 
 
 def test_answers_in_the_hubs_place(connection: Connection, tiny: Hub) -> None:
