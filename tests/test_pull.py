@@ -536,14 +536,14 @@ def await_word(process: "subprocess.Popen[str]", word: str) -> str:
 
 def test_ctrl_c_ends_it_at_once_and_keeps_the_partial(run: Command, hub: Hub, store: StoreBuilder) -> None:
     hub.add(NAME, files=big_model())
-    # What is under way would take six seconds more.
-    hub.fault(slow(rate=4 * MIB), path="*model.safetensors*", times=None)
+    # What is under way would take twenty seconds more.
+    hub.fault(slow(rate=MIB), path="*model.safetensors*", times=None)
     pull = run.start("pull", NAME, env=hub.environ)
     until(lambda: bool(list(store.paths(NAME).partials.glob("*.json"))))
     os.kill(pull.pid, signal.SIGINT)
     began = time.monotonic()
     stdout, stderr = pull.communicate(timeout=30)
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 15
     assert (pull.returncode, stdout) == (130, "")
     assert stderr.splitlines()[-2:] == [
         f"error: the pull of `{NAME}` was interrupted",
