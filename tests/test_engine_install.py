@@ -548,7 +548,7 @@ def test_interrupted_in_any_phase_it_is_over_at_once_and_can_be_run_again(
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=60)
     # Whoever waited for what is held back would wait for a minute.
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     assert stdout == ""
     assert process.returncode == 128 + number
     assert stderr.endswith(

@@ -21,8 +21,8 @@ from tests.standin.servers import TINY, Yard
 MIB = 2**20
 
 
-# The seconds in which a shell script has answered, also on a busy machine.
-PATIENCE = 1.5
+# The seconds in which a shell script has answered, also on a machine that stands still for two of them.
+PATIENCE = 4.0
 
 
 @pytest.fixture

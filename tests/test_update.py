@@ -554,5 +554,6 @@ def test_ctrl_c_does_not_wait_for_the_hub(run: Command, hub: Hub, store: StoreBu
     listing = run.start("list", "--outdated", env=hub.environ)
     assert is_asked.wait(timeout=20)
     listing.send_signal(signal.SIGINT)
-    stdout, stderr = listing.communicate(timeout=5)
+    # The Hub itself would be given half a minute.
+    stdout, stderr = listing.communicate(timeout=15)
     assert (listing.returncode, stdout, stderr) == (130, "", "")
