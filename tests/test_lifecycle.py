@@ -16,7 +16,7 @@ import pytest
 
 from modelctl.engine import running, servers
 from modelctl.engine.servers import ServerRecord
-from tests.serving import Serving, await_true, is_running, serving
+from tests.serving import Serving, await_true, is_held, is_running, serving
 from tests.standin.servers import TINY, Yard, asking
 
 Phase = Literal["import", "loading", "serving", "in flight"]
@@ -153,6 +153,29 @@ def test_nobody_waits_for_one_that_has_nothing_to_do(yard: Yard, case: Case) -> 
     assert done.code == CODES.get(case.way, 1), done
     assert answers == ([{"path": "/v1/completions", "model": TINY}] if case.phase == "in flight" else [])
     yard.assert_nothing_is_left(record)
+
+
+def test_a_death_is_noticed_also_where_all_stands_still_after_the_first_look(yard: Yard) -> None:
+    with serving(yard.run, TINY, "--port", "0", env={**yard.env, "STANDIN_LINGERS": "60"}) as command:
+        command.until_ready()
+        record = yard.record()
+        _kill_engine(yard, record)
+        # It looks at once, and again after 0.2 s; the server notices within 0.1 s.
+        time.sleep(0.02)
+        if is_held(command.process):
+            time.sleep(1.5)
+        done = command.send(signal.SIGCONT).finish()
+    assert done.code == 1, done
+    yard.assert_nothing_is_left(record)
+
+
+@pytest.mark.parametrize("phase", ["loading", "serving"])
+def test_what_is_said_to_run_is_watched(yard: Yard, phase: Phase) -> None:
+    case = Case("SIGKILL of EngineCore", phase, detached=False)
+    with serving(yard.run, TINY, "--port", "0", env={**yard.env, **PHASES[phase]}) as command:
+        record = _reached(yard, command, case)
+        held = [file.read_text() for file in Path(f"/proc/{record.pid}/fdinfo").iterdir()]
+        assert any(f"\nPid:\t{yard.given()['pids'][1]}\n" in each for each in held), held
 
 
 def _reached(yard: Yard, command: Serving, case: Case) -> ServerRecord:

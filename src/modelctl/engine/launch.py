@@ -25,7 +25,7 @@ _PATIENCE_IDLE = 1.0
 # What an orderly end takes beyond the time for requests in flight.
 _PATIENCE_BEYOND_DRAIN = 10.0
 _POLL = 0.2
-# How long vLLM gets to tell why a process of its own has died.
+# How long vLLM gets to tell why a process of its own has died, and how often it is looked at meanwhile at least.
 _LAST_WORDS = 1.0
 _LAST_LOOKS = 5
 # A start that says nothing for so long may be well, but a person wants to know.
